@@ -1,0 +1,32 @@
+import { appendFileSync } from 'node:fs';
+
+/**
+ * The named moments at which a test ends this process with SIGKILL: before and after each step that another process or
+ * the next start can see. `npm test` kills at every one of them and compares both ends afterwards.
+ */
+export const CRASH_POINTS = [
+  'backfill.chunk-read', 'backfill.produce-sent', 'backfill.produce-acknowledged', 'backfill.reread',
+  'backfill.transaction-committed', 'backfill.progress-saved', 'backfill.run-recorded', 'backfill.run-closed',
+  'stream.epoch-before', 'stream.epoch-recorded', 'stream.produce-sent', 'stream.produce-acknowledged',
+  'stream.transaction-committed', 'stream.high-water-recorded', 'stream.slot-confirmed',
+  'sink.bulk-sent', 'sink.bulk-answered', 'sink.offset-committed', 'sink.dead-letter-sent',
+  'setup.index-created', 'setup.identity-set', 'setup.publication-created', 'setup.slot-created', 'setup.topics-created', 'setup.templates-put',
+  'teardown.publication-dropped', 'teardown.slot-dropped', 'teardown.identity-restored', 'teardown.index-dropped',
+  'cleanup.compared', 'cleanup.drained', 'cleanup.announced', 'cleanup.deleted', 'cleanup.recorded',
+] as const;
+export type CrashPoint = (typeof CRASH_POINTS)[number];
+
+/** `name` or `name:3` (the third time the point is passed). Nothing else in the product reads this variable. */
+const [target, nth] = (process.env['DIFY_ES_CRASH_AT'] ?? '').split(':');
+const witness = process.env['DIFY_ES_CRASH_WITNESS'];
+let passed = 0;
+
+/**
+ * Ends the process here when a test asked for it. The line in the witness file lets the test see from outside that the
+ * point was reached; SIGKILL, because an exit would run handlers that a power cut does not run.
+ */
+export function crashPoint(name: CrashPoint): void {
+  if (name !== target || ++passed < Number(nth ?? 1)) return;
+  if (witness) appendFileSync(witness, `${name}\n`);
+  process.kill(process.pid, 'SIGKILL');
+}
