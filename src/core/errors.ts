@@ -1,0 +1,61 @@
+/**
+ * Every error this program ends with, each with its exit code and its cure. Closed: what is not in the table is a fault
+ * of the program and halts it. Exit codes: 1 the answer is no, 2 usage or configuration, 3 a server cannot be reached.
+ */
+export const ERRORS = {
+  CONFIG_INVALID: { exit: 2, cure: 'Correct the values named above; .env.example has a line for each variable.' },
+  USAGE: { exit: 2, cure: 'Run the verb with --help.' },
+  DISABLED: { exit: 2, cure: 'Set ELASTICSEARCH_ENABLED=true once the three servers are the right ones.' },
+  ANSWER_NO: { exit: 1, cure: 'The lines above say what is missing.' },
+
+  PG_UNREACHABLE: { exit: 3, cure: 'Check DB_HOST and DB_PORT, and that PostgreSQL accepts connections from here.' },
+  PG_AUTH: { exit: 2, cure: 'Check DB_USERNAME, DB_PASSWORD and the pg_hba.conf of the server.' },
+  PG_RIGHTS: { exit: 2, cure: 'Run `dify-es setup --print-sql` and have a superuser run what it prints.' },
+  PG_WAL_LEVEL: { exit: 2, cure: 'ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL once.' },
+  PG_SLOT_MISSING: { exit: 1, cure: 'Run `dify-es setup`; then `dify-es migrate`, since changes may be missing.' },
+  PG_SLOT_LOST: { exit: 1, cure: 'PostgreSQL dropped WAL the slot needed. Run `dify-es setup` and then a full `dify-es migrate`; status says BACKFILL REQUIRED until it is done.' },
+  PG_SLOT_BUSY: { exit: 1, cure: 'Another reader holds the slot. Stop it, or let this one wait.' },
+  PG_PUBLICATION_MISSING: { exit: 1, cure: 'Run `dify-es setup`.' },
+  PG_IDENTITY_BROKEN: { exit: 1, cure: 'Run `dify-es setup` at once: with an invalid identity index every UPDATE and DELETE of Dify fails.' },
+  PG_SYNC_STANDBY: { exit: 2, cure: 'Take this reader out of synchronous_standby_names: Dify\'s COMMIT would wait for it for ever.' },
+  PG_NOT_VISIBLE: { exit: 1, cure: 'A commit stays invisible: a synchronous standby is missing. Bring it back or take it out of synchronous_standby_names.' },
+  BARRIER_BLOCKED: { exit: 1, cure: 'End the transaction named above, or run migrate again later.' },
+  EPOCH_CHANGED: { exit: 1, cure: 'The source was failed over, restored or upgraded. Run `dify-es status` and then a full `dify-es migrate`.' },
+  RUN_OPEN: { exit: 1, cure: 'A backfill with other filters is open. Finish it by running it again, or close it with `dify-es migrate --abandon`.' },
+  CLEANUP_RUNNING: { exit: 1, cure: 'Wait until cleanup-pg has ended: a backfill and a clean-up never run at once.' },
+
+  KAFKA_UNREACHABLE: { exit: 3, cure: 'Check KAFKA_BROKERS, and that the brokers\' advertised listeners can be reached from here.' },
+  KAFKA_AUTH: { exit: 2, cure: 'Check KAFKA_SASL_* and KAFKA_SSL_*.' },
+  KAFKA_TOPIC_MISSING: { exit: 1, cure: 'Run `dify-es setup`.' },
+  KAFKA_LAYOUT_CHANGED: { exit: 1, cure: 'The number of partitions was changed, so rows would change partition and lose their order. Restore it, or start with a new KAFKA_TOPIC_PREFIX and a full migrate.' },
+  KAFKA_FENCED: { exit: 1, cure: 'Another process has taken over this role. Stop one of the two.' },
+  KAFKA_SCHEMA_UNKNOWN: { exit: 1, cure: 'The control topic lacks the schema of a record. Was it deleted? Run a full `dify-es migrate`.' },
+
+  ES_UNREACHABLE: { exit: 3, cure: 'Check ELASTICSEARCH_HOSTS and ELASTICSEARCH_USE_SSL.' },
+  ES_AUTH: { exit: 2, cure: 'Check ELASTICSEARCH_USERNAME and _PASSWORD, or _API_KEY.' },
+  ES_TLS: { exit: 2, cure: 'Check ELASTICSEARCH_CA_CERTS; ELASTICSEARCH_VERIFY_CERTS=false only for a test.' },
+  ES_RIGHTS: { exit: 2, cure: 'The role needs monitor and manage_index_templates on the cluster, and all on the indices of the prefix.' },
+
+  INTERNAL: { exit: 1, cure: 'This is a fault of the program; please report it with the lines above.' },
+} as const satisfies Record<string, { exit: 1 | 2 | 3; cure: string }>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** An error with a code of the table above. `message` is one line and never holds a row's values or a secret. */
+export class DifyEsError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'DifyEsError';
+    this.code = code;
+  }
+
+  get cure(): string {
+    return ERRORS[this.code].cure;
+  }
+
+  get exitCode(): 1 | 2 | 3 {
+    return ERRORS[this.code].exit;
+  }
+}
