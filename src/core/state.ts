@@ -1,0 +1,166 @@
+import type { TableName } from './contracts.ts';
+
+/*
+ * What the program remembers. The control topic holds it: one partition, compacted, key → JSON; LSNs and versions are
+ * texts in it, since JSON numbers lose their last digits. What must outlive Kafka (see OUTLIVES_KAFKA) is also kept in
+ * the index `{prefix}-cdc-state`; where the two differ, the higher counts.
+ */
+
+/** Written before the first record of an epoch, and its high-water mark before each confirmation of the slot. */
+export interface EpochRecord {
+  readonly epoch: number;
+  /** IDENTIFY_SYSTEM of the source: another one is another source (failover, restore, pg_upgrade). */
+  readonly systemIdentifier: string;
+  readonly timeline: number;
+  /**
+   * The highest LSN ever confirmed in this epoch. A source that is below it was rolled back (a copied data folder keeps
+   * both identifiers); a slot that is above it was re-created or moved by somebody else.
+   */
+  readonly highWaterLsn: string;
+  readonly slot: string;
+  readonly at: string;
+}
+
+/** Partition count and partitioner, pinned when the topics are created: another count breaks the order of a row. */
+export interface LayoutRecord {
+  readonly partitions: number;
+  readonly partitioner: string;
+}
+
+/** The columns behind a fingerprint, acknowledged before the first record that uses it. */
+export interface SchemaRecord {
+  readonly table: TableName;
+  readonly columns: readonly string[];
+  readonly avro: unknown;
+}
+
+export interface BackfillFilter {
+  readonly tables: readonly TableName[];
+  readonly tenantIds: readonly string[];
+  /** Naive UTC as PostgreSQL compares it; from is inclusive, before exclusive. */
+  readonly from: string | null;
+  readonly before: string | null;
+}
+
+/** One backfill, from its barrier to its end. An open one keeps cleanup-pg out, also after its process died. */
+export interface BackfillRun {
+  readonly runId: string;
+  readonly state: 'open' | 'done' | 'void';
+  readonly epoch: number;
+  readonly slot: string;
+  /** L of the barrier; rows are published with the version of L - 1. */
+  readonly barrierLsn: string;
+  readonly filter: BackfillFilter;
+  /** transactional.id numbers ever used by this role: a resumed run initialises every one, to fence dead workers. */
+  readonly workers: number;
+  readonly tables: Readonly<Partial<Record<TableName, BackfillTable>>>;
+  readonly startedAt: string;
+  readonly endedAt: string | null;
+}
+
+export interface BackfillTable {
+  /** pg_relation_filenode at the barrier: another one means that the table was rewritten, and the scan starts again. */
+  readonly relfilenode: string;
+  /** Pages to read, counted after the barrier. */
+  readonly blocks: number;
+  readonly segmentBlocks: number;
+  /** Estimated rows, for the progress bar only. */
+  readonly estimatedRows: number;
+  /** Counts scans: a rewrite voids the progress of the scan before. */
+  readonly scan: number;
+}
+
+/** Progress of one segment of a table, written in the same Kafka transaction as the rows it counts. */
+export interface SegmentProgress {
+  readonly nextBlock: number;
+  readonly done: boolean;
+  readonly rows: number;
+  readonly bytes: number;
+}
+
+/** Shown by status until a full backfill (and, where asked, a reconcile of extra documents) is done. */
+export interface BackfillRequired {
+  readonly table: TableName;
+  readonly reason: 'first-run' | 'slot-created' | 'slot-lost' | 'new-epoch' | 'schema-drift' | 'kafka-data-lost' | 'source-restored';
+  /** A run satisfies it when its barrier is at or above this LSN and its epoch at or above this epoch. */
+  readonly sinceLsn: string;
+  readonly sinceEpoch: number;
+  /** Documents of a lost branch or of deletes that nobody saw may remain: validate must also find extra ones. */
+  readonly reconcile: boolean;
+  readonly at: string;
+}
+
+/** A TRUNCATE seen on the log, and what was done about it. */
+export interface TruncateRecord {
+  readonly table: TableName;
+  readonly lsn: string;
+  readonly policy: 'ignore' | 'apply';
+  readonly applied: boolean;
+  readonly at: string;
+}
+
+/** A tenant whose truth is Elasticsearch: nothing of this program writes its documents any more unless forced. */
+export interface SwitchedRecord {
+  readonly tenantId: string;
+  readonly at: string;
+  readonly lsn: string;
+}
+
+/** Rows of this month and before are settled as `expired` for the tenant: their indices were dropped. */
+export interface RetentionRecord {
+  readonly tenantId: string;
+  readonly throughMonth: string;
+  readonly at: string;
+}
+
+/** Rows before this date were moved out of PostgreSQL by cleanup-pg: their documents are no surplus. */
+export interface ArchivedRecord {
+  readonly tenantId: string;
+  readonly table: TableName;
+  readonly before: string;
+  readonly at: string;
+}
+
+/** Announced before the first marked transaction, so that nobody else can suppress tombstones with a message. */
+export interface CleanupRun {
+  readonly runId: string;
+  readonly state: 'open' | 'done';
+  readonly tenantId: string;
+  readonly before: string;
+  readonly at: string;
+}
+
+/** The keys of the control topic and what is behind each. */
+export const stateKeys = {
+  epoch: 'epoch',
+  layout: 'layout',
+  schema: (fingerprint: string): string => `schema/${fingerprint}`,
+  run: (runId: string): string => `backfill/run/${runId}`,
+  segment: (runId: string, table: TableName, scan: number, segment: number): string => `backfill/segment/${runId}/${table}/${scan}/${segment}`,
+  required: (table: TableName): string => `backfill/required/${table}`,
+  truncate: (table: TableName, lsn: string): string => `truncate/${table}/${lsn}`,
+  switched: (tenantId: string): string => `tenant/switched/${tenantId}`,
+  retention: (tenantId: string): string => `tenant/retention/${tenantId}`,
+  archived: (tenantId: string, table: TableName): string => `tenant/archived/${tenantId}/${table}`,
+  cleanup: (runId: string): string => `cleanup/run/${runId}`,
+} as const;
+
+/** Keys with one of these beginnings are written to Elasticsearch too: with Kafka's data deleted nothing may go stale. */
+export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'backfill/required/'] as const;
+
+/**
+ * A view of the control topic that follows it. `put` returns when the brokers have acknowledged the record and this
+ * view shows it. Two writers of one key: the later wins, so every key has one role that writes it.
+ */
+export interface ControlLog {
+  get<T>(key: string): T | undefined;
+  /** All keys with that beginning, sorted. */
+  entries<T>(prefix: string): [key: string, value: T][];
+  put(key: string, value: unknown): Promise<void>;
+  remove(key: string): Promise<void>;
+  /** Called after each record that changes the view; returns the function that ends it. */
+  onChange(listener: (key: string) => void): () => void;
+  /** Resolves once the view holds everything that was on the topic at the moment of the call. */
+  refresh(): Promise<void>;
+  close(): Promise<void>;
+}
