@@ -1,0 +1,107 @@
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { endedEarly, controlServer } from './server.ts';
+import type { LocalServer, ServerOptions } from './server.ts';
+import { foldersOf } from './folders.ts';
+import { findJava } from './java.ts';
+import { cached, unpackArtifact } from './maven.ts';
+import { choosePort } from './ports.ts';
+import { readState } from './state.ts';
+import { run } from './run.ts';
+import { giveTo, serverUser } from './user.ts';
+
+const VERSIONS = { '8': { full: '8.19.21', java: 17 }, '9': { full: '9.5.3', java: 21 } } as const;
+export type ElasticsearchVersion = keyof typeof VERSIONS;
+export const ELASTICSEARCH_VERSIONS = Object.keys(VERSIONS) as ElasticsearchVersion[];
+
+export interface ElasticsearchOptions extends ServerOptions {
+  readonly version?: ElasticsearchVersion;
+  /** Heap in MB, default 1024. */
+  readonly heapMb?: number;
+}
+
+/** One node of Elasticsearch; it answers on return. */
+export async function startElasticsearch(options: ElasticsearchOptions = {}): Promise<LocalServer> {
+  const version = options.version ?? '9';
+  const { full, java } = VERSIONS[version];
+  const user = serverUser();
+  const javaHome = findJava(`Elasticsearch ${full}`, java, user);
+  const { dir, home, logFile, remove } = foldersOf('es', version, options, user);
+  const port = await choosePort('Elasticsearch', '--es-port', options.port, readState(dir, 'es')?.port);
+  const software = await cached(`elasticsearch-${full}`, user, (target) => fetchInto(target, full));
+  const url = `http://127.0.0.1:${port}`;
+  const pidFile = join(home, 'es.pid');
+
+  const plan = {
+    dir, label: `Elasticsearch ${full}`, stopSignal: 'SIGTERM' as const, remove,
+    state: { kind: 'es' as const, version, secure: options.secure ?? false, host: '127.0.0.1', port, url, home, logFile, env: environment(url) },
+    async launch() {
+      prepare(home, software, { ...nodeSettings(home, port), ...options.settings }, options.heapMb ?? 1024);
+      giveTo(home, user);
+      rmSync(pidFile, { force: true });
+      // -d: the script starts the server through a Java launcher and ends with it; only the pid file tells the server's own pid.
+      const env = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ES_JAVA_HOME: javaHome, ES_PATH_CONF: join(home, 'config'), ES_TMPDIR: join(home, 'tmp'), LANG: 'C.UTF-8' };
+      const result = await run(join(software, 'bin/elasticsearch'), ['-d', '-p', pidFile], { cwd: home, env, user });
+      writeFileSync(logFile, `${result.stdout}${result.stderr}${result.error ?? ''}`, { flag: 'a' });
+      if (result.status !== 0 || !existsSync(pidFile)) throw endedEarly(plan);
+      return Number(readFileSync(pidFile, 'utf8').trim());
+    },
+    answers: () => answers(url),
+  };
+  const server = controlServer(plan, null);
+  await server.start();
+  return server;
+}
+
+function environment(url: string): Record<string, string> {
+  return {
+    ELASTICSEARCH_ENABLED: 'true',
+    ELASTICSEARCH_HOSTS: JSON.stringify([url]),
+    ELASTICSEARCH_USERNAME: '',
+    ELASTICSEARCH_PASSWORD: '',
+    ELASTICSEARCH_USE_SSL: 'false',
+    ELASTICSEARCH_VERIFY_CERTS: 'true',
+    ELASTICSEARCH_CA_CERTS: '',
+  };
+}
+
+/** The zip holds one folder elasticsearch-VERSION; its content becomes the target's. */
+function fetchInto(target: string, full: string): void {
+  unpackArtifact(`org.elasticsearch.distribution.integ-test-zip:elasticsearch:${full}:zip`, target);
+  const inner = join(target, `elasticsearch-${full}`);
+  for (const name of readdirSync(inner)) renameSync(join(inner, name), join(target, name));
+  rmdirSync(inner);
+}
+
+function nodeSettings(home: string, port: number): Record<string, string> {
+  return {
+    'cluster.name': 'dify-es-local',
+    'node.name': 'local',
+    'path.data': join(home, 'data'),
+    'path.logs': join(home, 'logs'),
+    'path.repo': join(home, 'repo'),
+    'network.host': '127.0.0.1',
+    'http.port': String(port),
+    'discovery.type': 'single-node',
+    'xpack.security.enabled': 'false',
+    // A developer's disk is often more than 85 % full, and the node would then refuse to allocate.
+    'cluster.routing.allocation.disk.threshold_enabled': 'false',
+  };
+}
+
+/** The node writes its keystore beside its settings, so it gets a configuration folder of its own. */
+function prepare(home: string, software: string, settings: Readonly<Record<string, string>>, heapMb: number): void {
+  const config = join(home, 'config');
+  if (!existsSync(config)) cpSync(join(software, 'config'), config, { recursive: true });
+  for (const name of ['data', 'logs', 'repo', 'tmp', 'config/jvm.options.d']) mkdirSync(join(home, name), { recursive: true });
+  // JSON strings are YAML strings.
+  writeFileSync(join(config, 'elasticsearch.yml'), Object.entries(settings).map(([name, value]) => `${name}: ${JSON.stringify(value)}\n`).join(''));
+  writeFileSync(join(config, 'jvm.options.d/heap.options'), `-Xms${heapMb}m\n-Xmx${heapMb}m\n`);
+}
+
+/** There is no `GET /` in this distribution. */
+async function answers(url: string): Promise<boolean> {
+  const response = await fetch(`${url}/_cluster/health?wait_for_status=yellow&timeout=1s`, { signal: AbortSignal.timeout(5_000) });
+  await response.arrayBuffer();
+  return response.ok;
+}

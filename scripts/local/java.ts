@@ -1,0 +1,48 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { LocalFault } from './fault.ts';
+import type { ServerUser } from './user.ts';
+import { canReach } from './user.ts';
+
+/** Folders that hold one JDK each, on Debian, Red Hat, macOS and with sdkman. */
+const PARENTS = ['/usr/lib/jvm', '/usr/java', '/opt/java', '/opt', '/Library/Java/JavaVirtualMachines', join(homedir(), '.sdkman/candidates/java')];
+
+/** 17 for `17.0.15`, 8 for `1.8.0_402`; undefined when the text is no version. */
+export function majorOf(version: string): number | undefined {
+  const match = /^"?(?:1\.)?(\d+)/.exec(version);
+  return match ? Number(match[1]) : undefined;
+}
+
+/**
+ * The home of a JDK of at least `least`: DIFY_ES_JAVA_HOME when it fits, else JAVA_HOME, else the oldest that fits, since
+ * a server is tested by its makers with the Java of its time. `what` names the server in the message.
+ */
+export function findJava(what: string, least: number, user: ServerUser | undefined): string {
+  const named = [process.env['DIFY_ES_JAVA_HOME'], process.env['JAVA_HOME']].filter((home): home is string => home !== undefined && home !== '');
+  const found = [...named, ...installed()].map((home) => ({ home, major: majorOfHome(home) }));
+  const fitting = found.filter(({ home, major }) => major >= least && canReach(join(home, 'bin'), user));
+  const preferred = fitting.find(({ home }) => named.includes(home)) ?? fitting.sort((a, b) => a.major - b.major)[0];
+  if (preferred) return preferred.home;
+  const have = [...new Set(found.filter(({ major }) => major > 0).map(({ major }) => major))].join(', ') || 'none';
+  throw new LocalFault(`${what} needs a JDK of version ${least} or later (found: ${have}): install one, or set DIFY_ES_JAVA_HOME to its folder`);
+}
+
+function installed(): readonly string[] {
+  const homes = PARENTS.filter(existsSync).flatMap((parent) => readdirSync(parent).flatMap((name) => [join(parent, name), join(parent, name, 'Contents/Home')]));
+  const onPath = (process.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, 'java')).filter(existsSync);
+  const all = [...homes.filter((home) => existsSync(join(home, 'bin/java'))), ...onPath.map((java) => join(realpathSync(java), '../..'))];
+  return [...new Set(all.map((home) => realpathSync(home)))];
+}
+
+/** From the JDK's `release` file, since starting Java takes a second; 0 when it is no JDK. */
+function majorOfHome(home: string): number {
+  const release = join(home, 'release');
+  const line = existsSync(release) ? /^JAVA_VERSION=(.*)$/m.exec(readFileSync(release, 'utf8'))?.[1] : undefined;
+  if (line !== undefined) return majorOf(line) ?? 0;
+  const java = join(home, 'bin/java');
+  if (!existsSync(java)) return 0;
+  const spoken = spawnSync(java, ['-version'], { encoding: 'utf8' }).stderr;
+  return majorOf(/version (".*?")/.exec(spoken)?.[1] ?? '') ?? 0;
+}
