@@ -66,8 +66,8 @@ function environment(url: string): Record<string, string> {
 }
 
 /** The zip holds one folder elasticsearch-VERSION; its content becomes the target's. */
-function fetchInto(target: string, full: string): void {
-  unpackArtifact(`org.elasticsearch.distribution.integ-test-zip:elasticsearch:${full}:zip`, target);
+async function fetchInto(target: string, full: string): Promise<void> {
+  await unpackArtifact(`org.elasticsearch.distribution.integ-test-zip:elasticsearch:${full}:zip`, target);
   const inner = join(target, `elasticsearch-${full}`);
   for (const name of readdirSync(inner)) renameSync(join(inner, name), join(target, name));
   rmdirSync(inner);

@@ -36,13 +36,20 @@ export async function cached(name: string, user: ServerUser | undefined, fill: (
 }
 
 /** An artifact `group:name:version:type`, unpacked into the folder. */
-export function unpackArtifact(artifact: string, into: string): Promise<void> {
-  return maven([`${PLUGIN}:unpack`, `-Dartifact=${artifact}`, `-DoutputDirectory=${into}`], artifact);
+export async function unpackArtifact(artifact: string, into: string): Promise<void> {
+  // The plugin marks below its working folder what it has unpacked, and would not unpack it there a second time.
+  const scratch = `${into}.maven`;
+  mkdirSync(scratch, { recursive: true });
+  try {
+    await maven([`${PLUGIN}:unpack`, `-Dartifact=${artifact}`, `-DoutputDirectory=${into}`], artifact, scratch);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
 }
 
 /** The jars that a pom names, with all they depend on, put into the folder. */
 export function copyDependencies(pom: string, into: string): Promise<void> {
-  return maven([`${PLUGIN}:copy-dependencies`, '-f', pom, '-DincludeScope=runtime', `-DoutputDirectory=${into}`], pom);
+  return maven([`${PLUGIN}:copy-dependencies`, '-f', pom, '-DincludeScope=runtime', `-DoutputDirectory=${into}`], pom, into);
 }
 
 /** A folder that the server's user can read, with a copy of `from`. */
@@ -50,8 +57,8 @@ export function copyTree(from: string, into: string): void {
   cpSync(from, into, { recursive: true, verbatimSymlinks: true });
 }
 
-async function maven(args: readonly string[], what: string): Promise<void> {
-  const result = await run('mvn', ['-B', '-q', ...args]);
+async function maven(args: readonly string[], what: string, cwd: string): Promise<void> {
+  const result = await run('mvn', ['-B', '-q', ...args], { cwd });
   if (result.error) throw new LocalFault('Maven (mvn) is not on the PATH: install it (Debian: apt install maven, macOS: brew install maven)');
   if (result.status === 0) return;
   const reason = `${result.stdout}\n${result.stderr}`.split('\n').find((line) => line.includes('ERROR')) ?? 'no reason given';
