@@ -62,6 +62,47 @@ export type WalMessage =
   | { readonly kind: 'commit'; readonly commitLsn: Lsn; readonly endLsn: Lsn; readonly commitTimeMs: number }
   | { readonly kind: 'other' };
 
+// ---------------------------------------------------------------------------- from the log to whole rows (capture, decode)
+
+/** Prefix of the logical message that opens a transaction of cleanup-pg; its content is the run id. */
+export const CLEANUP_MARKER = 'dify-es.cleanup';
+
+/** What all changes of one transaction share: one object for each, also where a large one comes in several batches. */
+export interface LoggedTransaction {
+  /** Unsigned 32 bits, of the top-level transaction. */
+  readonly xid: number;
+  readonly commitLsn: Lsn;
+  readonly commitTimeMs: number;
+  /** The run id of the marker that came before the first change, believed only when it was announced; else null. */
+  readonly cleanupRunId: string | null;
+}
+
+export type RowChange = Extract<WalMessage, { readonly kind: 'insert' | 'update' | 'delete' }>;
+export type LoggedMessage = RowChange | Extract<WalMessage, { readonly kind: 'relation' | 'truncate' }>;
+
+/** One message of a batch, in the order of the log. */
+export interface LoggedChange {
+  readonly transaction: LoggedTransaction;
+  readonly message: LoggedMessage;
+}
+
+/**
+ * Reads columns of rows that other sessions see now, for holes left by unchanged TOAST. Answers for the first ids of
+ * the list, at least one, and leaves the others to the next call once enough bytes have come together. A column that
+ * the table no longer has is missing in `columns`; a row that is not there has null instead of its cells.
+ */
+export type FetchRows = (relation: Relation, ids: readonly string[], columns: readonly string[]) => Promise<FetchedRows>;
+export interface FetchedRows {
+  readonly columns: readonly string[];
+  readonly rows: ReadonlyMap<string, readonly Cell[] | null>;
+}
+
+/** Records and dead letters of some changes of a batch. */
+export interface MadeRecords {
+  readonly records: readonly RowRecord[];
+  readonly letters: readonly DeadLetter[];
+}
+
 // ------------------------------------------------------------------------------------------------ into Kafka (encode)
 
 /** `read`: by the backfill or a re-read; the others: from the log. In the header `op` as one letter: r, c, u, d. */
