@@ -176,34 +176,42 @@ export function* runsOf(options: DatasetOptions, maker: RunMaker = new RunMaker(
 
 /**
  * Loads a data set by COPY into the tables that exist here, each table with the columns that it has. Returns what was
- * loaded. Runs in the caller's transaction, if there is one; otherwise each batch of 500 runs and table commits alone.
+ * loaded. Each batch of 500 runs and table commits alone, unless the caller has a transaction open. With several
+ * connections the batches are spread over them, which is faster (the server compresses in one process for each).
  */
-export async function loadDataset(client: pg.ClientBase, options: DatasetOptions, onProgress: (rows: number) => void = () => {}): Promise<DatasetCounts> {
-  const columns = await columnsOf(client);
+export async function loadDataset(client: pg.ClientBase | readonly pg.ClientBase[], options: DatasetOptions, onProgress: (rows: number) => void = () => {}): Promise<DatasetCounts> {
+  const clients = Array.isArray(client) ? (client as readonly pg.ClientBase[]) : [client as pg.ClientBase];
+  const columns = await columnsOf(clients[0] as pg.ClientBase);
   const maker = new RunMaker(options);
   const rows: Record<DifyTable, number> = { workflow_runs: 0, workflow_app_logs: 0, workflow_node_executions: 0, workflow_node_execution_offload: 0 };
-  let [totalRows, textBytes] = [0, 0];
-  let batch: RunBundle[] = [];
-  const flush = async (): Promise<void> => {
-    for (const table of DIFY_TABLES) {
-      const present = columns.get(table);
-      const tableRows = present ? rowsOf(batch, table) : [];
-      if (!present || tableRows.length === 0) continue;
-      const used = present.filter((column) => column in (tableRows[0] as TextRow));
-      const count = await copyRows(client, table, used, tableRows);
-      for (const row of tableRows) for (const column of used) textBytes += row[column]?.length ?? 0;
-      rows[table] += count;
-      totalRows += count;
+  const sum = { totalRows: 0, textBytes: 0 };
+  const bundles = runsOf(options, maker);
+  await Promise.all(clients.map(async (connection) => {
+    for (let batch = take(bundles, RUNS_PER_BATCH); batch.length > 0; batch = take(bundles, RUNS_PER_BATCH)) {
+      for (const table of DIFY_TABLES) {
+        const present = columns.get(table);
+        const tableRows = present ? rowsOf(batch, table) : [];
+        const used = present?.filter((column) => column in (tableRows[0] ?? {})) ?? [];
+        if (tableRows.length === 0) continue;
+        const count = await copyRows(connection, table, used, tableRows);
+        for (const row of tableRows) for (const column of used) sum.textBytes += row[column]?.length ?? 0;
+        rows[table] += count;
+        sum.totalRows += count;
+      }
+      onProgress(sum.totalRows);
     }
-    batch = [];
-    onProgress(totalRows);
-  };
-  for (const bundle of runsOf(options, maker)) {
-    batch.push(bundle);
-    if (batch.length >= RUNS_PER_BATCH) await flush();
+  }));
+  return { rows, ...sum, tenants: maker.tenants, months: options.months };
+}
+
+function take<T>(items: Iterator<T>, count: number): T[] {
+  const taken: T[] = [];
+  while (taken.length < count) {
+    const next = items.next();
+    if (next.done) break;
+    taken.push(next.value);
   }
-  if (batch.length > 0) await flush();
-  return { rows, totalRows, textBytes, tenants: maker.tenants, months: options.months };
+  return taken;
 }
 
 function rowsOf(batch: readonly RunBundle[], table: DifyTable): readonly TextRow[] {

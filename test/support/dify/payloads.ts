@@ -58,10 +58,10 @@ function graphNode(random: Random, prose: Prose, type: NodeType, index: number, 
       ...(type === 'llm'
         ? {
             model: { provider: 'langgenius/openai/openai', name: 'gpt-4o-mini', mode: 'chat', completion_params: { temperature: 0.7 } },
-            prompt_template: [{ id: random.uuid(), role: 'system', text: prose.text(random, length * 3) }, { id: random.uuid(), role: 'user', text: `{{#${nodeId(0)}.query#}}` }],
+            prompt_template: [{ id: random.uuid(), role: 'system', text: prose.json(random, length * 3) }, { id: random.uuid(), role: 'user', text: `{{#${nodeId(0)}.query#}}` }],
             context: { enabled: false, variable_selector: [] }, vision: { enabled: false },
           }
-        : { settings: { note: prose.text(random, length), retry_config: { enabled: false, max_retries: 3, retry_interval: 1000 } } }),
+        : { settings: { note: prose.json(random, length), retry_config: { enabled: false, max_retries: 3, retry_interval: 1000 } } }),
       ...(type === 'end' ? { outputs: [{ variable: 'answer', value_selector: [nodeId(1), 'text'] }] } : {}),
     },
   };
@@ -76,20 +76,20 @@ export function nodeTitle(type: NodeType): string {
 }
 
 export function runInputs({ random, prose, factor }: PayloadContext, ids: { app: string; workflow: string; run: string; chat: boolean; timestamp: number }): string {
-  const query = prose.text(random, random.int(40, 700) * factor);
+  const query = prose.json(random, random.int(40, 700) * factor);
   const system = { 'sys.user_id': `user-${random.int(1, 9999)}`, 'sys.app_id': ids.app, 'sys.workflow_id': ids.workflow, 'sys.workflow_run_id': ids.run };
   return pythonDumps(ids.chat ? { 'sys.query': query, 'sys.files': [], 'sys.dialogue_count': random.int(1, 9), ...system } : { query, 'sys.files': [], ...system, 'sys.timestamp': ids.timestamp });
 }
 
 export function runOutputs({ random, prose, factor }: PayloadContext, chat: boolean): string {
-  const answer = prose.text(random, random.int(100, 1600) * factor);
+  const answer = prose.json(random, random.int(100, 1600) * factor);
   return pythonDumps(chat ? { answer, files: [] } : { answer });
 }
 
 /** What a node of this type holds when it has ended. `inputs` are the run's own, which the start node repeats. */
 export function nodePayload(context: PayloadContext, type: NodeType, inputs: string): NodePayload {
   const { random, prose, factor } = context;
-  const text = (low: number, high: number): string => prose.text(random, random.int(low, high) * factor);
+  const text = (low: number, high: number): RawJson => prose.json(random, random.int(low, high) * factor);
   const node = (given: Json, processData: Json, outputs: Json, metadata: Json | null = null, tokens = 0): NodePayload => ({
     inputs: pythonDumps(given), processData: pythonDumps(processData), outputs: pythonDumps(outputs), metadata: metadata && pythonDumps(metadata), tokens,
   });
@@ -106,7 +106,7 @@ export function nodePayload(context: PayloadContext, type: NodeType, inputs: str
       return node({ conditions: [{ actual_value: text(10, 60), expected_value: 'b', comparison_operator: 'is' }] }, { condition_results: results }, { result: true, selected_case_id: 'true' });
     }
     case 'http-request': {
-      const request = `POST /v1/x HTTP/1.1\r\nHost: api.example\r\nAuthorization: *****\r\n\r\n${text(100, 400)}`;
+      const request = `POST /v1/x HTTP/1.1\r\nHost: api.example\r\nAuthorization: *****\r\n\r\n${prose.text(random, random.int(100, 400) * factor)}`;
       return node({}, { request }, { status_code: random.pick([200, 200, 404]), body: text(500, 4000), headers: { 'content-type': 'application/json' }, files: [] });
     }
     case 'tool': return node({ q: text(20, 80) }, {}, { text: text(200, 1500), files: [], json: [{ data: [] }] }, { tool_info: { provider_type: 'builtin', provider_id: 'time', plugin_unique_identifier: 'langgenius/x:0.0.1' } });
@@ -119,12 +119,12 @@ export function nodePayload(context: PayloadContext, type: NodeType, inputs: str
 function llmPayload({ random, prose, factor }: PayloadContext): NodePayload {
   const [prompt, completion] = [random.int(200, 4000), random.int(50, 900)];
   const price = usage(random, prompt, completion);
-  const question = prose.text(random, random.int(60, 500) * factor);
-  const prompts = [{ role: 'system', text: prose.text(random, random.int(2200, 5200) * factor), files: [] }, { role: 'user', text: question, files: [] }];
+  const question = prose.json(random, random.int(60, 500) * factor);
+  const prompts = [{ role: 'system', text: prose.json(random, random.int(2200, 5200) * factor), files: [] }, { role: 'user', text: question, files: [] }];
   return {
     inputs: pythonDumps({ '#context#': '', [`#${nodeId(0)}.query#`]: question }),
     processData: pythonDumps({ model_mode: 'chat', prompts, usage: price, finish_reason: 'stop', model_provider: 'langgenius/openai/openai', model_name: 'gpt-4o-mini' }),
-    outputs: pythonDumps({ text: prose.text(random, random.int(400, 3000) * factor), reasoning_content: '', usage: price, finish_reason: 'stop' }),
+    outputs: pythonDumps({ text: prose.json(random, random.int(400, 3000) * factor), reasoning_content: '', usage: price, finish_reason: 'stop' }),
     metadata: pythonDumps({ total_tokens: prompt + completion, total_price: '0.0002658', currency: 'USD' }),
     tokens: prompt + completion,
   };
@@ -145,6 +145,6 @@ function segment({ random, prose, factor }: PayloadContext, position: number): J
       score: random.int(1, 9999) / 10000, child_chunks: [], segment_hit_count: random.int(0, 90), segment_word_count: random.int(80, 900), segment_position: position,
       segment_index_node_hash: Array.from({ length: 8 }, () => random.bits().toString(16).padStart(8, '0')).join(''), doc_metadata: null, position,
     },
-    title: 'manual.pdf', files: null, content: prose.text(random, random.int(500, 1900) * factor),
+    title: 'manual.pdf', files: null, content: prose.json(random, random.int(500, 1900) * factor),
   };
 }

@@ -26,8 +26,10 @@ export function pythonDumps(value: PythonJson): string {
   return `{${body}}`;
 }
 
+const PLAIN = /^[ !#-[\]-~]*$/;
 const BEYOND_ASCII = /[\u007f-\uffff]/g;
 
 function pythonString(text: string): string {
+  if (PLAIN.test(text)) return `"${text}"`;
   return JSON.stringify(text).replace(BEYOND_ASCII, (unit) => (unit === '\u007f' ? unit : `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`));
 }

@@ -1,3 +1,4 @@
+import { pythonDumps, RawJson } from './python-json.ts';
 import type { Random } from './random.ts';
 
 const WORDS = `the of and to in for is on that by this with you it not or be are from at as your all have new more an was we will home can us about if page my has search
@@ -25,9 +26,11 @@ const SENTENCES = 2000;
 /** A stock of sentences, made once for a seed and drawn from ever after: making text anew for each row would be slow. */
 export class Prose {
   private readonly sentences: readonly string[];
+  private readonly escaped: readonly string[];
 
   constructor(random: Random) {
     this.sentences = Array.from({ length: SENTENCES }, () => sentence(random));
+    this.escaped = this.sentences.map((text) => pythonDumps(text).slice(1, -1));
   }
 
   /** Text of about this many characters (the last sentence is kept whole). */
@@ -35,6 +38,13 @@ export class Prose {
     let text = random.pick(this.sentences);
     while (text.length < chars) text += ` ${random.pick(this.sentences)}`;
     return text;
+  }
+
+  /** The same as a JSON string, escaped beforehand: escaping tens of MB again for each load would cost most of its time. */
+  json(random: Random, chars: number): RawJson {
+    let text = random.pick(this.escaped);
+    while (text.length < chars) text += ` ${random.pick(this.escaped)}`;
+    return new RawJson(`"${text}"`);
   }
 
   /** A few words for a title or a file name: ASCII, without punctuation. */
