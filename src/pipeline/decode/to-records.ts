@@ -1,0 +1,72 @@
+import type { DeadLetter, DeadLetterCause, LoggedTransaction, MadeRecords, RowChange, RowRecord } from '../../core/contracts.ts';
+import { formatLsn } from '../../core/lsn.ts';
+import { sameKey, type RowKey } from '../../core/row-key.ts';
+import { versionOfCommit, type RowVersion } from '../../core/row-version.ts';
+import { keyOf } from './key-columns.ts';
+import type { WholeChange } from './whole-rows.ts';
+
+export interface RecordRules {
+  readonly epoch: number;
+  /** DELETE_POLICY. It is about deletes: a row that moves to another tenant or month leaves its old place either way. */
+  readonly deletePolicy: 'apply' | 'ignore';
+  /** True when this run id stands on the control topic: anybody may write a marker into the log. */
+  readonly isAnnouncedCleanup: (runId: string) => boolean;
+}
+
+/**
+ * What a change becomes on its table's topic: none, one or two records, and dead letters for what cannot be one.
+ *
+ * All changes of a transaction carry its commit LSN as version; the order of the records settles their ties, so a
+ * moved row's tombstone comes before its value: within one month of one tenant both meet the same document.
+ */
+export function recordsOf(whole: WholeChange, rules: RecordRules): MadeRecords {
+  const { transaction, change } = whole;
+  const version = versionOfCommit(rules.epoch, transaction.commitLsn);
+  const make = { transaction, change, version };
+  if (change.kind === 'delete') return deleted(make, rules);
+
+  const key = keyOf(change.relation.shape, change.tuple);
+  if (!key) return parked(make, 'bad-key', 'a row whose id or tenant_id is no uuid, or without tenant_id and created_at', null);
+  const records: RowRecord[] = [];
+  const letters: DeadLetter[] = [];
+  if (change.kind === 'update' && change.old.kind !== 'absent') {
+    const former = keyOf(change.relation.shape, change.old.cells);
+    if (!former) letters.push(letter(make, 'bad-key', `a row changed its id and its old key is not in the log: the replica identity is ${change.relation.replicaIdentity}`, null));
+    else if (!sameKey(former, key)) records.push(record(make, former, 'delete', null));
+  }
+  if (whole.row !== 'gone') records.push(record(make, key, change.kind, whole.row));
+  // Its delete follows in the log and takes the document away; where deletes are ignored this change would be lost.
+  else if (rules.deletePolicy === 'ignore') letters.push(letter(make, 'row-gone', 'an unchanged TOAST column could not be filled: the row is gone', key));
+  return { records, letters };
+}
+
+interface Make {
+  readonly transaction: LoggedTransaction;
+  readonly change: RowChange;
+  readonly version: RowVersion;
+}
+
+const NOTHING: MadeRecords = { records: [], letters: [] };
+
+function deleted(make: Make, rules: RecordRules): MadeRecords {
+  const { cleanupRunId } = make.transaction;
+  if (rules.deletePolicy === 'ignore') return NOTHING;
+  if (cleanupRunId !== null && rules.isAnnouncedCleanup(cleanupRunId)) return NOTHING;
+  const { change } = make;
+  const key = change.kind === 'delete' && change.old.kind !== 'absent' ? keyOf(change.relation.shape, change.old.cells) : undefined;
+  if (!key) return parked(make, 'bad-key', `a delete without tenant_id and created_at: the replica identity is ${change.relation.replicaIdentity}`, null);
+  return { records: [record(make, key, 'delete', null)], letters: [] };
+}
+
+function record({ transaction, change, version }: Make, key: RowKey, op: RowRecord['op'], row: RowRecord['row']): RowRecord {
+  return { table: change.relation.shape.table, key, version, op, lsn: transaction.commitLsn, timeMs: transaction.commitTimeMs, row };
+}
+
+function letter({ transaction, change, version }: Make, cause: DeadLetterCause, detail: string, key: RowKey | null): DeadLetter {
+  const origin = { stage: 'stream', lsn: formatLsn(transaction.commitLsn) } as const;
+  return { cause, detail, table: change.relation.shape.table, key, version, origin, value: null };
+}
+
+function parked(make: Make, cause: DeadLetterCause, detail: string, key: RowKey | null): MadeRecords {
+  return { records: [], letters: [letter(make, cause, detail, key)] };
+}
