@@ -16,6 +16,8 @@ export interface DatasetOptions {
   readonly months: readonly string[];
   /** Average bytes of text per row over all tables; default 4,500. It scales the texts inside the payloads. */
   readonly rowSize?: number;
+  /** These tenants instead of ones drawn from the seed: a second data set or a writer beside the first. */
+  readonly tenantIds?: readonly string[];
   /** Share of node executions with an offload row; default 0.02. */
   readonly offloadShare?: number;
 }
@@ -64,10 +66,10 @@ export class RunMaker {
   private readonly workflows: readonly Workflow[];
   private readonly offloadShare: number;
 
-  constructor(options: Pick<DatasetOptions, 'seed' | 'tenants' | 'nodesPerRun' | 'rowSize' | 'offloadShare'>) {
+  constructor(options: Pick<DatasetOptions, 'seed' | 'tenants' | 'nodesPerRun' | 'rowSize' | 'offloadShare' | 'tenantIds'>) {
     const random = new Random(options.seed);
     this.context = { random, prose: new Prose(random.fork()), factor: (options.rowSize ?? NATURAL_ROW_SIZE) / NATURAL_ROW_SIZE };
-    this.tenants = Array.from({ length: options.tenants }, () => random.uuid());
+    this.tenants = options.tenantIds ?? Array.from({ length: options.tenants }, () => random.uuid());
     this.offloadShare = options.offloadShare ?? 0.02;
     const types = nodeTypesOfRun(options.nodesPerRun ?? 5);
     this.workflows = this.tenants.flatMap((tenant) => Array.from({ length: 6 }, (_, i) => this.workflow(tenant, types, i % 3 === 2)));

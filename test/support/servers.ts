@@ -1,0 +1,113 @@
+import { randomBytes } from 'node:crypto';
+import { basename } from 'node:path';
+import { afterAll, beforeAll } from 'vitest';
+import type { ElasticsearchOptions } from '../../scripts/local/elasticsearch.ts';
+import { startElasticsearch } from '../../scripts/local/elasticsearch.ts';
+import { readEnvFile } from '../../scripts/local/env-file.ts';
+import { startKafka } from '../../scripts/local/kafka.ts';
+import type { PostgresOptions } from '../../scripts/local/postgres.ts';
+import { startPostgres } from '../../scripts/local/postgres.ts';
+import type { LocalServer, ServerOptions } from '../../scripts/local/server.ts';
+import { tierOf } from '../../scripts/test/tiers.ts';
+import { cleanUpElasticsearch, cleanUpKafka, createDatabase, dropDatabase } from './server-cleanup.ts';
+
+export type { LocalServer } from '../../scripts/local/server.ts';
+
+/** What one test file has for itself on the shared servers: names that no other file and no earlier run uses. */
+export interface Isolation {
+  readonly name: string;
+  /** Empty at first; dropped after the file, with its slots. */
+  readonly database: string;
+  readonly postgresUrl: string;
+  readonly slot: string;
+  readonly publication: string;
+  readonly brokers: readonly string[];
+  readonly topicPrefix: string;
+  readonly group: string;
+  readonly elasticsearchUrl: string;
+  readonly indexPrefix: string;
+  /** Every variable the program reads: the servers and these names. For `spawn(…, { env: { ...process.env, ...here.env } })`. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/**
+ * Call it once at the top of a test file: `const here = isolate(import.meta.filename)`. By hooks it creates the database
+ * before the file's own hooks and removes all that carries these names after them.
+ *
+ * The servers are those of DIFY_ES_TEST_ENV (an env file as `npm run local -- up` writes it); `npm test` and vitest's
+ * global setup set it.
+ */
+export function isolate(file: string): Isolation {
+  const here = namesFor(file, randomBytes(3).toString('hex'), sharedServers());
+  const tier = tierOf(file);
+  const uses = (kind: string): boolean => tier === kind || tier === 'e2e' || tier === 'smoke';
+  if (uses('pg')) {
+    beforeAll(() => createDatabase(here.env));
+    afterAll(() => dropDatabase(here.env));
+  }
+  if (uses('kafka')) afterAll(() => cleanUpKafka(here));
+  if (uses('es')) afterAll(() => cleanUpElasticsearch(here));
+  return here;
+}
+
+function sharedServers(): Record<string, string> {
+  const file = process.env['DIFY_ES_TEST_ENV'];
+  if (file === undefined) throw new Error('no servers for this test: run it with `npm test -- <file>` or set DIFY_ES_TEST_ENV to the env file of `npm run local -- up`');
+  return readEnvFile(file);
+}
+
+/** Pure. Lower case and short, because each name has to be legal as a slot (63 characters), an index and a topic. */
+export function namesFor(file: string, unique: string, servers: Readonly<Record<string, string>>): Isolation {
+  const slug = basename(file).replace(/(\.[a-z0-9]+)?\.test\.ts$/, '').toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').slice(0, 30);
+  const name = `t-${slug}-${unique}`;
+  const underscored = name.replaceAll('-', '_');
+  const need = (variable: string): string => {
+    const value = servers[variable];
+    if (value === undefined) throw new Error(`${basename(file)} uses a server that was not started for it (${variable} is missing): give it the suffix of its server, or .e2e for all`);
+    return value;
+  };
+  const env = {
+    ...servers,
+    ...(servers['DB_HOST'] === undefined ? {} : { DB_DATABASE: underscored }),
+    CDC_SLOT: underscored, CDC_PUBLICATION: underscored,
+    KAFKA_TOPIC_PREFIX: name, KAFKA_CONSUMER_GROUP: `${name}-sink`, KAFKA_SESSION_TIMEOUT_MS: '6000',
+    ELASTICSEARCH_INDEX_PREFIX: name,
+  };
+  return {
+    name, database: underscored, slot: underscored, publication: underscored,
+    topicPrefix: name, group: `${name}-sink`, indexPrefix: name, env,
+    get postgresUrl() {
+      const login = `${encodeURIComponent(need('DB_USERNAME'))}:${encodeURIComponent(need('DB_PASSWORD'))}`;
+      return `postgres://${login}@${need('DB_HOST')}:${need('DB_PORT')}/${underscored}`;
+    },
+    get brokers() {
+      return need('KAFKA_BROKERS').split(',');
+    },
+    get elasticsearchUrl() {
+      return (JSON.parse(need('ELASTICSEARCH_HOSTS')) as string[])[0] ?? '';
+    },
+  };
+}
+
+/**
+ * Servers of one test file alone, for what the shared ones must not suffer: kills, pauses, restarts, other settings.
+ * They are destroyed after the file, whatever became of them.
+ */
+export function ownServers(): {
+  postgres(options?: PostgresOptions): Promise<LocalServer>;
+  kafka(options?: ServerOptions): Promise<LocalServer>;
+  elasticsearch(options?: ElasticsearchOptions): Promise<LocalServer>;
+} {
+  const started: LocalServer[] = [];
+  afterAll(() => Promise.all(started.map((server) => server.destroy())));
+  const keep = async (starting: Promise<LocalServer>): Promise<LocalServer> => {
+    const server = await starting;
+    started.push(server);
+    return server;
+  };
+  return {
+    postgres: (options) => keep(startPostgres({ durable: false, ...options })),
+    kafka: (options) => keep(startKafka(options)),
+    elasticsearch: (options) => keep(startElasticsearch({ heapMb: 512, ...options })),
+  };
+}
