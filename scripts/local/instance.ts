@@ -21,6 +21,8 @@ export interface InstanceOptions {
   readonly secure: boolean;
   readonly durable: boolean;
   readonly ports: Partial<Record<ServerKind, number>>;
+  /** Lines of the servers' own configuration, which win over ours. */
+  readonly settings?: Partial<Record<ServerKind, Readonly<Record<string, string>>>>;
 }
 
 const LABELS: Record<ServerKind, string> = { pg: 'PostgreSQL', kafka: 'Kafka', es: 'Elasticsearch' };
@@ -45,7 +47,7 @@ async function ensure(kind: ServerKind, options: InstanceOptions, say: (line: st
   }
   const began = Date.now();
   const port = options.ports[kind];
-  const common = { dir: options.dir, secure: options.secure, ...(port === undefined ? {} : { port }) };
+  const common = { dir: options.dir, secure: options.secure, settings: options.settings?.[kind] ?? {}, ...(port === undefined ? {} : { port }) };
   const server = await {
     pg: () => startPostgres({ ...common, version: options.postgres, durable: options.durable }),
     kafka: () => startKafka(common),

@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
@@ -109,6 +109,8 @@ async function initdb(native: string, home: string, data: string): Promise<void>
 
 function copyData(from: string, data: string, standby: boolean): void {
   cpSync(from, data, { recursive: true, verbatimSymlinks: true });
+  // cp makes the folder by the umask; PostgreSQL starts on a private one only.
+  chmodSync(data, 0o700);
   rmSync(join(data, 'postmaster.pid'), { force: true });
   if (standby) writeFileSync(join(data, 'standby.signal'), '');
   giveTo(data, serverUser());

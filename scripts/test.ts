@@ -1,0 +1,83 @@
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { LocalFault } from './local/fault.ts';
+import { CHECKOUT } from './local/maven.ts';
+import type { Counts, JsonReport } from './test/report.ts';
+import { countsOf, sum } from './test/report.ts';
+import type { TestServers } from './test/servers.ts';
+import { startTestServers } from './test/servers.ts';
+import type { Tier } from './test/tiers.ts';
+import { select, serversFor, testFiles } from './test/tiers.ts';
+
+/*
+ * `npm test [-- [--tier pure,pg,kafka,es,e2e,smoke] [file …] [vitest flags]]`: the tiers one after another, cheapest
+ * first, on one set of servers. The last line is `N passed, N failed` and nothing else.
+ */
+async function main(args: readonly string[]): Promise<Counts> {
+  const { tiers, forwarded } = select(args, testFiles(CHECKOUT));
+  const needed = process.env['DIFY_ES_TEST_ENV'] === undefined ? serversFor(tiers) : [];
+  // They start while the pure tests run.
+  const starting = needed.length === 0 ? undefined : startTestServers(needed);
+  // Noticed when it is awaited.
+  starting?.catch(() => undefined);
+  const results: Counts[] = [];
+  try {
+    for (const tier of tiers) {
+      const servers = tier === 'pure' ? undefined : await timed('servers', () => starting);
+      const result = await timed(tier, () => runTier(tier, forwarded, servers));
+      say(`${tier}: ${result.passed} passed, ${result.failed} failed\n`);
+      results.push(result);
+    }
+  } finally {
+    await (await starting?.catch(() => undefined))?.stop();
+  }
+  return sum(results);
+}
+
+async function timed<T>(what: string, work: () => Promise<T> | T): Promise<T> {
+  const began = Date.now();
+  const result = await work();
+  if (Date.now() - began > 50) say(`${what} took ${((Date.now() - began) / 1000).toFixed(1)} s`);
+  return result;
+}
+
+/** One run of vitest. Its interruption is ours too: signals from a terminal reach both, and we stop the servers. */
+async function runTier(tier: Tier, forwarded: readonly string[], servers: TestServers | undefined): Promise<Counts> {
+  const scratch = mkdtempSync(join(tmpdir(), 'dify-es-test-'));
+  const file = join(scratch, 'report.json');
+  const vitest = join(CHECKOUT, 'node_modules/vitest/vitest.mjs');
+  const args = [vitest, 'run', '--project', tier, '--reporter=default', '--reporter=json', `--outputFile.json=${file}`, ...forwarded];
+  try {
+    const exitCode = await new Promise<number>((resolve, reject) => {
+      const env = { ...process.env, ...(servers === undefined ? {} : { DIFY_ES_TEST_ENV: servers.envFile }) };
+      const child = spawn(process.execPath, args, { cwd: CHECKOUT, stdio: 'inherit', env });
+      child.once('error', reject);
+      child.once('exit', (code) => resolve(code ?? 1));
+    });
+    const report = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as JsonReport) : undefined;
+    return countsOf(report, exitCode);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+// The children of a terminal get the signal themselves; we wait for vitest to end and then stop the servers.
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => (process.exitCode = 1));
+
+let counts: Counts = { passed: 0, failed: 0 };
+try {
+  counts = await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof LocalFault || error instanceof RangeError) process.stderr.write(`${error.message}\n`);
+  else console.error(error);
+  counts = { passed: 0, failed: 1 };
+}
+if (counts.passed === 0 && counts.failed === 0) process.stderr.write('no test was found\n');
+if (counts.failed > 0 || counts.passed === 0) process.exitCode = 1;
+say(`${counts.passed} passed, ${counts.failed} failed`);
