@@ -1,0 +1,43 @@
+import { crashPoint } from '../../core/crash-point.ts';
+import { DifyEsError } from '../../core/errors.ts';
+import type { SourceState } from './fitness.ts';
+import { isLost, readSlot, type SlotState } from './server-facts.ts';
+import type { OpsSession } from './session.ts';
+import { createSlot, dropSlot } from './sql.ts';
+import type { StepReport } from './step.ts';
+
+/**
+ * Why a slot that exists can only be thrown away, or null.
+ *
+ * Without its publication: pgoutput looks the publication up as it was at each position of the log, so a publication
+ * made after the slot does not exist for what the slot still has to read.
+ */
+export function slotToDrop({ slot, publication }: Pick<SourceState, 'slot' | 'publication'>): string | null {
+  if (!slot) return null;
+  if (isLost(slot)) return 'PostgreSQL dropped WAL that it needed';
+  return publication ? null : 'its publication is gone, and with it what was to be read';
+}
+
+/** Before the publication is made, so that a kill in between does not leave a publication that looks older than its slot. */
+export async function dropUselessSlot(session: OpsSession, state: SourceState): Promise<StepReport[]> {
+  const why = slotToDrop(state);
+  if (why === null) return [];
+  requireIdle(state.slot!, 'it has to be made anew');
+  await session.work.query(dropSlot(state.slot!.slot));
+  return [{ step: 'slot', subject: state.slot!.slot, did: 'done', detail: `dropped, since ${why}` }];
+}
+
+/** A slot that a reader holds cannot be dropped; PostgreSQL would answer with an error half-way. */
+export function requireIdle(slot: SlotState, because: string): void {
+  if (slot.activePid !== null) throw new DifyEsError('PG_SLOT_BUSY', `slot ${slot.slot} is read by pid ${slot.activePid}, and ${because}`);
+}
+
+export async function ensureSlot(session: OpsSession, name: string, failover: boolean): Promise<StepReport> {
+  const { work, patiently } = session;
+  const found = await readSlot(work, name);
+  if (found) return { step: 'slot', subject: name, did: 'already', detail: found.activePid === null ? '' : 'a reader is connected' };
+  // PostgreSQL begins a slot where no older transaction is open any more, and waits for those there are
+  const lsn = await patiently(`slot ${name}`, async () => (await work.query<{ lsn: string }>(createSlot(name, failover))).rows[0]!.lsn);
+  crashPoint('setup.slot-created');
+  return { step: 'slot', subject: name, did: 'done', detail: `created at ${lsn}; from now on the server keeps WAL for it` };
+}
