@@ -39,6 +39,9 @@ export const ERRORS = {
   ES_TLS: { exit: 2, cure: 'Check ELASTICSEARCH_CA_CERTS; ELASTICSEARCH_VERIFY_CERTS=false only for a test.' },
   ES_RIGHTS: { exit: 2, cure: 'The role needs monitor and manage_index_templates on the cluster, and all on the indices of the prefix.' },
 
+  ES_UNREADABLE: { exit: 1, cure: 'The index named above is closed or a shard of it is missing: look at GET _cluster/allocation/explain and open or restore it.' },
+  NOT_DRAINED: { exit: 1, cure: 'See that `dify-es stream` and `dify-es sink` are running (`dify-es status`), then run the same command again.' },
+
   INTERNAL: { exit: 1, cure: 'This is a fault of the program; please report it with the lines above.' },
 } as const satisfies Record<string, { exit: 1 | 2 | 3; cure: string }>;
 
