@@ -63,9 +63,7 @@ function fileFilters(args: readonly string[]): readonly string[] {
 }
 
 function parseTiers(text: string): readonly Tier[] {
-  return text.split(',').map((name) => {
-    const tier = TIERS.find((one) => one === name.trim());
-    if (!tier) throw new RangeError(`--tier ${text}: give some of ${TIERS.join(', ')}`);
-    return tier;
-  });
+  const names = text.split(',').map((name) => name.trim());
+  if (names.some((name) => !TIERS.some((tier) => tier === name))) throw new RangeError(`--tier ${text}: give some of ${TIERS.join(', ')}`);
+  return TIERS.filter((tier) => names.includes(tier));
 }
