@@ -10,9 +10,9 @@ import { readState } from './state.ts';
 import { run } from './run.ts';
 import { giveTo, serverUser } from './user.ts';
 
-const VERSIONS = { '8': { full: '8.19.21', java: 17 }, '9': { full: '9.5.3', java: 21 } } as const;
-export type ElasticsearchVersion = keyof typeof VERSIONS;
-export const ELASTICSEARCH_VERSIONS = Object.keys(VERSIONS) as ElasticsearchVersion[];
+export const ELASTICSEARCH_RELEASES = { '8': { full: '8.19.21', java: 17 }, '9': { full: '9.5.3', java: 21 } } as const;
+export type ElasticsearchVersion = keyof typeof ELASTICSEARCH_RELEASES;
+export const ELASTICSEARCH_VERSIONS = Object.keys(ELASTICSEARCH_RELEASES) as ElasticsearchVersion[];
 
 export interface ElasticsearchOptions extends ServerOptions {
   readonly version?: ElasticsearchVersion;
@@ -23,7 +23,7 @@ export interface ElasticsearchOptions extends ServerOptions {
 /** One node of Elasticsearch; it answers on return. */
 export async function startElasticsearch(options: ElasticsearchOptions = {}): Promise<LocalServer> {
   const version = options.version ?? '9';
-  const { full, java } = VERSIONS[version];
+  const { full, java } = ELASTICSEARCH_RELEASES[version];
   const user = serverUser();
   const javaHome = findJava(`Elasticsearch ${full}`, java, user);
   const { dir, home, logFile, remove } = foldersOf('es', version, options, user);
@@ -73,7 +73,7 @@ async function fetchInto(target: string, full: string): Promise<void> {
   rmdirSync(inner);
 }
 
-function nodeSettings(home: string, port: number): Record<string, string> {
+export function nodeSettings(home: string, port: number): Record<string, string> {
   return {
     'cluster.name': 'dify-es-local',
     'node.name': 'local',

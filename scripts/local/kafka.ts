@@ -42,8 +42,8 @@ export async function startKafka(options: ServerOptions = {}): Promise<LocalServ
   return server;
 }
 
-/** The settings of DESIGN's single broker. A property read from the outside wins over these. */
-function brokerSettings(port: number, controllerPort: number, data: string): Record<string, string> {
+/** For one broker that is its own controller. docker-compose.yml says the same; a test compares them. */
+export function brokerSettings(port: number, controllerPort: number, data: string): Record<string, string> {
   return {
     'process.roles': 'broker,controller',
     'node.id': '1',
