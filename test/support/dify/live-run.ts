@@ -76,7 +76,7 @@ function step(kind: StepKind, ...statements: Statement[]): Step {
 }
 
 function insert(table: DifyTable, row: TextRow, columns: Columns): Statement {
-  return insertStatement(table, row, columns.get(table) ?? []);
+  return insertStatement(table, row, columns.get(table));
 }
 
 function update(table: DifyTable, row: TextRow, columns: readonly string[]): Statement {

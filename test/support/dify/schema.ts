@@ -52,14 +52,16 @@ export async function dropDifySchema(client: pg.ClientBase): Promise<void> {
   await client.query(`DROP TABLE IF EXISTS ${DIFY_TABLES.map((table) => `public.${table}`).join(', ')}`);
 }
 
-/** The columns of each of the four tables that exist here, in their physical order. */
+/** The columns of each of the four tables that exist here, in their physical order. Works with any type parsers. */
 export async function columnsOf(client: pg.ClientBase): Promise<Map<DifyTable, string[]>> {
-  const { rows } = await client.query<{ table: DifyTable; columns: string[] }>(
-    `SELECT c.relname AS table, array_agg(a.attname::text ORDER BY a.attnum) AS columns
+  const { rows } = await client.query<{ relname: DifyTable; attname: string }>(
+    `SELECT c.relname, a.attname
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
       WHERE n.nspname = 'public' AND c.relname = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
-      GROUP BY c.relname`,
+      ORDER BY c.relname, a.attnum`,
     [DIFY_TABLES],
   );
-  return new Map(rows.map((row) => [row.table, row.columns]));
+  const columns = new Map<DifyTable, string[]>();
+  for (const { relname, attname } of rows) columns.set(relname, [...(columns.get(relname) ?? []), attname]);
+  return columns;
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type pg from 'pg';
 import type { ElasticsearchAddress } from './elasticsearch.ts';
 
@@ -11,10 +12,11 @@ export interface OracleSettings {
 /** Reads DB_* or DATABASE_URL and ELASTICSEARCH_*. Throws an Error that names the variable when a host list is none. */
 export function settingsFrom(env: Readonly<Record<string, string | undefined>>): OracleSettings {
   const url = env['DATABASE_URL'];
+  const ca = env['DB_SSL_CA'];
   return {
     pg: url
       ? { connectionString: url }
-      : { host: env['DB_HOST'] ?? 'localhost', port: Number(env['DB_PORT'] ?? 5432), user: env['DB_USERNAME'] ?? 'postgres', password: env['DB_PASSWORD'] ?? '', database: env['DB_DATABASE'] ?? 'dify' },
+      : { ...(ca ? { ssl: { ca: readFileSync(ca, 'utf8') } } : {}), host: env['DB_HOST'] ?? 'localhost', port: Number(env['DB_PORT'] ?? 5432), user: env['DB_USERNAME'] ?? 'postgres', password: env['DB_PASSWORD'] ?? '', database: env['DB_DATABASE'] ?? 'dify' },
     es: {
       url: firstHost(env['ELASTICSEARCH_HOSTS'] ?? '["http://localhost:9200"]', isTrue(env['ELASTICSEARCH_USE_SSL'])),
       verify: env['ELASTICSEARCH_VERIFY_CERTS'] === undefined || isTrue(env['ELASTICSEARCH_VERIFY_CERTS']),
