@@ -3,8 +3,17 @@
 # needs more than npm itself, with whatever Node the machine has: from here on node_modules/.bin/node is Node 24.
 set -eu
 cd "$(dirname "$0")/.."
-mark=node_modules/.package-lock.json
-if [ -x node_modules/.bin/node ] && [ -f "$mark" ] && [ ! package-lock.json -nt "$mark" ]; then exit 0; fi
+installed=node_modules/.installed-lock.json
+
+# The content counts, not the time alone: a checkout of another branch touches the lock without changing it, and an
+# installation while another terminal runs its tests would take the packages from under them.
+if [ -x node_modules/.bin/node ]; then
+  if cmp -s package-lock.json "$installed"; then exit 0; fi
+  if [ ! -f "$installed" ] && [ ! package-lock.json -nt node_modules/.package-lock.json ]; then
+    cp package-lock.json "$installed"
+    exit 0
+  fi
+fi
 echo 'installing packages (npm ci)' >&2
 npm ci --no-progress >&2
-touch "$mark"
+cp package-lock.json "$installed"
