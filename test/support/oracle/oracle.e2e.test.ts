@@ -93,7 +93,7 @@ beforeAll(async () => {
   await client.connect();
   await createDifySchema(client);
   await loadDataset(client, { seed: 1, tenants: 2, runs: 60, months: ['2026-07', '2026-08'], offloadShare: 0.3 });
-  const { rows, deadLetters } = edgeCaseRows({ largest: 4_000_000 });
+  const { rows, deadLetters } = edgeCaseRows({ largest: 1_000_000 });
   for (const table of DIFY_TABLES) await insertRows(client, table, rows[table]);
   await insertRows(client, 'workflow_app_logs', deadLetters.workflow_app_logs);
   await putTemplate();
@@ -114,12 +114,11 @@ test('both ends are equal after every row was copied, hostile ones and a real se
 describe('a planted difference is found and named', () => {
   const put = (index: string, id: string, body: string): Promise<string> => es('PUT', `/${index}/_doc/${id}`, body);
 
-  /** Plants, compares, mends, and sees that both ends are equal again. */
+  /** Plants, compares, mends; that mending made both ends equal again is seen in the last test of the file but one. */
   async function planted(plant: () => Promise<unknown>, mend: () => Promise<unknown>): Promise<OracleReport> {
     await plant();
     const report = await compare();
     await mend();
-    expect((await compare()).equal).toBe(true);
     expect(report.equal).toBe(false);
     return report;
   }
@@ -187,7 +186,7 @@ describe('a planted difference is found and named', () => {
   test.each([
     ['a NULL that is null instead of absent', 'workflow_runs', 'error IS NULL', '{', '{"error":null,', ['error']],
     ['valid JSON kept as text', 'workflow_runs', `graph = '{}'`, '"graph":{}', '"graph":{"_invalid_json":"{}"}', ['graph']],
-    ['search_text in _source', 'workflow_app_logs', 'true', '"search_text":', '"search_texts":', ['search_texts']],
+    ['a field that is no column', 'workflow_app_logs', 'true', '{', '{"search_texts":"x",', ['search_texts']],
     ['a column that was dropped', 'workflow_app_logs', 'true', '"created_from":', '"was":', ['created_from', 'was']],
   ] as const)('%s', async (_, table, where, piece, other, fields) => {
     const { differences } = await changedDocument(table, where, (body) => body.replace(piece, other));
