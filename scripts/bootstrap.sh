@@ -5,11 +5,11 @@ set -eu
 cd "$(dirname "$0")/.."
 installed=node_modules/.installed-lock.json
 
-# The content counts, not the time alone: a checkout of another branch touches the lock without changing it, and an
-# installation while another terminal runs its tests would take the packages from under them.
+# npm ci takes the packages from under everything that runs, so it must not run without need: neither after `npm install`,
+# which leaves its own record newer than the lock, nor when a checkout only touched the lock.
 if [ -x node_modules/.bin/node ]; then
   if cmp -s package-lock.json "$installed"; then exit 0; fi
-  if [ ! -f "$installed" ] && [ ! package-lock.json -nt node_modules/.package-lock.json ]; then
+  if [ -f node_modules/.package-lock.json ] && [ ! package-lock.json -nt node_modules/.package-lock.json ]; then
     cp package-lock.json "$installed"
     exit 0
   fi
