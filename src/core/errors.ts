@@ -25,6 +25,8 @@ export const ERRORS = {
   BARRIER_BLOCKED: { exit: 1, cure: 'End the transaction named above, or run migrate again later.' },
   EPOCH_CHANGED: { exit: 1, cure: 'The source was failed over, restored or upgraded. Run `dify-es status` and then a full `dify-es migrate`.' },
   RUN_OPEN: { exit: 1, cure: 'A backfill with other filters is open. Finish it by running it again, or close it with `dify-es migrate --abandon`.' },
+  RUN_VOID: { exit: 1, cure: 'The run was abandoned, or the slot or the source changed while it read. Run `dify-es migrate` again: it starts anew.' },
+  TABLE_UNSUITABLE: { exit: 2, cure: 'The backfill reads Dify\'s own plain tables with id, tenant_id and created_at. Leave this table out with --data-type, or make it one.' },
   CLEANUP_RUNNING: { exit: 1, cure: 'Wait until cleanup-pg has ended: a backfill and a clean-up never run at once.' },
 
   KAFKA_UNREACHABLE: { exit: 3, cure: 'Check KAFKA_BROKERS, and that the brokers\' advertised listeners can be reached from here.' },

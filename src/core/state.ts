@@ -87,6 +87,8 @@ export interface BackfillRequired {
   readonly sinceEpoch: number;
   /** Documents of a lost branch or of deletes that nobody saw may remain: validate must also find extra ones. */
   readonly reconcile: boolean;
+  /** Set where `reconcile` is asked: the full run that has read the table since. Only the extra documents are left. */
+  readonly backfilledBy?: string;
   readonly at: string;
 }
 
@@ -130,6 +132,22 @@ export interface CleanupRun {
   readonly at: string;
 }
 
+/**
+ * Who holds a writer's role: written in a transaction of its own as soon as a process takes the role over. Kafka's answer
+ * to a fenced producer and to one whose transaction expired is the same; this record tells them apart.
+ */
+export interface WriterRecord {
+  readonly instance: string;
+  readonly at: string;
+}
+
+/** What a person decided about a dead letter; without a record it is open. */
+export interface LetterRecord {
+  readonly state: 'accepted' | 'redriven';
+  readonly why: string;
+  readonly at: string;
+}
+
 /** The keys of the control topic and what is behind each. */
 export const stateKeys = {
   epoch: 'epoch',
@@ -143,6 +161,8 @@ export const stateKeys = {
   retention: (tenantId: string): string => `tenant/retention/${tenantId}`,
   archived: (tenantId: string, table: TableName): string => `tenant/archived/${tenantId}/${table}`,
   cleanup: (runId: string): string => `cleanup/run/${runId}`,
+  writer: (transactionalId: string): string => `writer/${transactionalId}`,
+  letter: (id: string): string => `dlq/${id}`,
 } as const;
 
 /** Keys with one of these beginnings are written to Elasticsearch too: with Kafka's data deleted nothing may go stale. */

@@ -1,0 +1,117 @@
+import { TABLES, type TableName } from '../../core/contracts.ts';
+import { parseLsn } from '../../core/lsn.ts';
+import type { BackfillFilter, BackfillRequired, BackfillRun, ControlLog, EpochRecord } from '../../core/state.ts';
+import { stateKeys } from '../../core/state.ts';
+import { readsWholeTables, sameFilter } from './filter.ts';
+
+/** The beginnings of keys under which all runs, and all requirements, are found. */
+const RUNS = stateKeys.run('');
+
+/** Where the stream stands: a run belongs to one epoch and one slot. */
+export interface SourceIdentity {
+  readonly epoch: number;
+  readonly slot: string;
+}
+
+export function allRuns(control: Pick<ControlLog, 'entries'>): BackfillRun[] {
+  return control.entries<BackfillRun>(RUNS).map(([, run]) => run);
+}
+
+/** BACKFILL REQUIRED records of all tables. */
+export function allRequired(control: Pick<ControlLog, 'get'>): BackfillRequired[] {
+  return TABLES.map((table) => control.get<BackfillRequired>(stateKeys.required(table))).filter((record) => record !== undefined);
+}
+
+/**
+ * Why an open run cannot go on, or undefined. Its rows carry the version of its barrier: with another epoch they would
+ * lose against, or with a re-created slot win over, changes that they have not seen.
+ */
+export function voidReason(run: BackfillRun, now: SourceIdentity, required: readonly BackfillRequired[]): string | undefined {
+  if (run.epoch !== now.epoch) return `epoch ${now.epoch} began after it`;
+  if (run.slot !== now.slot) return 'it belongs to another slot';
+  const since = required.find((record) => SLOT_REASONS.has(record.reason) && (record.sinceEpoch > run.epoch || parseLsn(record.sinceLsn) > parseLsn(run.barrierLsn)));
+  return since && `${since.reason} after its barrier: changes may be missing`;
+}
+
+/** Reasons that say that the stream has a gap. Schema drift asks for another run of its table afterwards, no more. */
+const SLOT_REASONS: ReadonlySet<BackfillRequired['reason']> = new Set(['slot-created', 'slot-lost', 'new-epoch', 'kafka-data-lost', 'source-restored']);
+
+export type StartDecision =
+  | { readonly kind: 'resume'; readonly run: BackfillRun; readonly voided: readonly Voided[] }
+  | { readonly kind: 'new'; readonly voided: readonly Voided[] }
+  | { readonly kind: 'refuse'; readonly open: BackfillRun };
+export interface Voided {
+  readonly run: BackfillRun;
+  readonly reason: string;
+}
+
+/** What `migrate` does with the runs it finds. The filter is a normalized one. */
+export function decideStart(runs: readonly BackfillRun[], filter: BackfillFilter, now: SourceIdentity, required: readonly BackfillRequired[]): StartDecision {
+  const voided: Voided[] = [];
+  const open: BackfillRun[] = [];
+  for (const run of runs) {
+    if (run.state !== 'open') continue;
+    const reason = voidReason(run, now, required);
+    if (reason === undefined) open.push(run);
+    else voided.push({ run, reason });
+  }
+  const same = open.find((run) => sameFilter(run.filter, filter));
+  if (same) return { kind: 'resume', run: same, voided };
+  const other = open[0];
+  return other ? { kind: 'refuse', open: other } : { kind: 'new', voided };
+}
+
+/**
+ * transactional.id numbers that any process of this role may still write with. All are initialised before the first
+ * record of a run: a stopped worker that wakes is fenced, and its open transaction aborted.
+ */
+export function writersToFence(runs: readonly BackfillRun[], workers: number): number {
+  return Math.max(workers, ...runs.map((run) => run.workers));
+}
+
+/** Why a run must stop while it reads, or undefined: somebody abandoned it, or the source changed. */
+export function stopReason(control: Pick<ControlLog, 'get'>, run: BackfillRun): string | undefined {
+  const recorded = control.get<BackfillRun>(stateKeys.run(run.runId));
+  if (recorded?.state !== 'open') return 'it was abandoned';
+  const epoch = control.get<EpochRecord>(stateKeys.epoch);
+  return voidReason(run, epoch ?? run, allRequired(control));
+}
+
+/** What becomes of a BACKFILL REQUIRED record once this run has read its table to the end. */
+export function satisfies(run: BackfillRun, required: BackfillRequired): 'no' | 'yes' | 'reconcile-left' {
+  if (!readsWholeTables(run.filter) || !run.filter.tables.includes(required.table)) return 'no';
+  if (run.epoch < required.sinceEpoch || parseLsn(run.barrierLsn) < parseLsn(required.sinceLsn)) return 'no';
+  return required.reconcile ? 'reconcile-left' : 'yes';
+}
+
+/**
+ * Takes back the BACKFILL REQUIRED records that the run satisfies; returns the tables for which one is left.
+ *
+ * The stream may record a new one at any moment, which a removal that was decided just before would wipe out. The view
+ * shows both in the order of the topic, so a newer record seen on the way is put back.
+ */
+export async function clearRequired(control: ControlLog, run: BackfillRun): Promise<TableName[]> {
+  await control.refresh();
+  for (const required of allRequired(control)) {
+    const verdict = satisfies(run, required);
+    if (verdict === 'no') continue;
+    const key = stateKeys.required(required.table);
+    if (verdict === 'yes') await replaceUnlessNewer(control, key, required, () => control.remove(key));
+    else if (required.backfilledBy !== run.runId) await replaceUnlessNewer(control, key, required, () => control.put(key, { ...required, backfilledBy: run.runId }));
+  }
+  return allRequired(control).map((required) => required.table);
+}
+
+async function replaceUnlessNewer(control: ControlLog, key: string, judged: BackfillRequired, write: () => Promise<void>): Promise<void> {
+  let newer: BackfillRequired | undefined;
+  const stop = control.onChange((changed) => {
+    const seen = changed === key ? control.get<BackfillRequired>(key) : undefined;
+    if (seen && seen.at !== judged.at) newer = seen;
+  });
+  try {
+    await write();
+  } finally {
+    stop();
+  }
+  if (newer) await control.put(key, newer);
+}
