@@ -1,8 +1,9 @@
 import { CONNECTORS } from '../../connector/registry.ts';
 import type { TableName } from '../../core/contracts.ts';
+import { parseLsn } from '../../core/lsn.ts';
 import { monthOf, type RowKey } from '../../core/row-key.ts';
 import { FIRST_OWN_VERSION, parseVersion, splitVersion } from '../../core/row-version.ts';
-import type { ArchivedRecord, ControlLog, RetentionRecord, SwitchedRecord, TruncateRecord } from '../../core/state.ts';
+import { stateKeys, type ArchivedRecord, type ControlLog, type EpochRecord, type RetentionRecord, type SwitchedRecord, type TruncateRecord } from '../../core/state.ts';
 import { indexOf, type IndexParts } from '../../pipeline/sink/index-name.ts';
 
 /** Everything that makes the two ends differ on purpose. Pure data, read once at the start of a validation. */
@@ -61,11 +62,8 @@ function isBeforeTruncate(table: TableName, version: bigint, known: Boundaries):
   return epoch < known.epoch || position < truncatedAt;
 }
 
-/** Keys of accepted dead letters on the control topic begin so. */
-export const ACCEPTED_PREFIX = 'dlq/accepted/';
-
-/** Reads the boundaries from the control topic. `parseLsn` errors surface: a record that is none of ours is a fault. */
-export function boundariesFrom(control: Pick<ControlLog, 'get' | 'entries'>, settings: { prefix: string; deletePolicy: 'apply' | 'ignore' }, parseLsn: (text: string) => bigint): Boundaries {
+/** Reads the boundaries from the control topic. */
+export function boundariesFrom(control: Pick<ControlLog, 'get' | 'entries'>, settings: Pick<Boundaries, 'prefix' | 'deletePolicy' | 'accepted'>): Boundaries {
   const truncatedAt = new Map<TableName, bigint>();
   for (const [, record] of control.entries<TruncateRecord>('truncate/')) {
     const lsn = parseLsn(record.lsn);
@@ -76,11 +74,7 @@ export function boundariesFrom(control: Pick<ControlLog, 'get' | 'entries'>, set
     switched: new Set(control.entries<SwitchedRecord>('tenant/switched/').map(([, record]) => record.tenantId)),
     retention: new Map(control.entries<RetentionRecord>('tenant/retention/').map(([, record]) => [record.tenantId, record.throughMonth])),
     archived: new Map(control.entries<ArchivedRecord>('tenant/archived/').map(([, record]) => [`${record.tenantId}/${record.table}`, record.before])),
-    accepted: new Set(control.entries<{ table?: string; id?: string; key?: RowKey | null }>(ACCEPTED_PREFIX).flatMap(([, record]) => {
-      const id = record.key?.id ?? record.id;
-      return record.table && id ? [`${record.table}/${id}`] : [];
-    })),
     truncatedAt,
-    epoch: control.get<{ epoch: number }>('epoch')?.epoch ?? 1,
+    epoch: control.get<EpochRecord>(stateKeys.epoch)?.epoch ?? 1,
   };
 }
