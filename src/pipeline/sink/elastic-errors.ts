@@ -35,7 +35,12 @@ export function isPassing(status: number, type: string): boolean {
  * Sorts whatever the client throws. An error that is none of the client's own is a fault of this program and thrown on.
  */
 export function failureOf(error: unknown): Failure {
-  if (error instanceof errors.ResponseError) return failureOfAnswer(error.statusCode ?? 0, typeOf(error.body));
+  if (error instanceof errors.ResponseError) {
+    const type = typeOf(error.body);
+    const failure = failureOfAnswer(error.statusCode ?? 0, type);
+    // A page of something in between (a proxy that knows no such path) is no verdict on what was sent.
+    return failure.kind === 'refused' && type === UNKNOWN ? { ...failure, kind: 'blocked' } : failure;
+  }
   if (error instanceof errors.RequestAbortedError) return { kind: 'aborted', status: 0, type: error.name };
   if (error instanceof errors.ElasticsearchClientError && !(error instanceof errors.ConfigurationError)) return { kind: 'lost', status: 0, type: error.name };
   throw error;
@@ -54,11 +59,13 @@ function kindOf(status: number, type: string): FailureKind {
   return status >= 500 ? 'blocked' : 'refused';
 }
 
+const UNKNOWN = 'unknown';
+
 /** `error.type` of an answer, or `unknown`: a proxy in between answers with a page of its own. */
 function typeOf(body: unknown): string {
   const error = typeof body === 'object' && body !== null ? (body as { error?: unknown }).error : undefined;
   const type = typeof error === 'object' && error !== null ? (error as { type?: unknown }).type : undefined;
-  return typeof type === 'string' && /^[a-z0-9_]{1,80}$/.test(type) ? type : 'unknown';
+  return typeof type === 'string' && /^[a-z0-9_]{1,80}$/.test(type) ? type : UNKNOWN;
 }
 
 /**

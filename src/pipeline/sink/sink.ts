@@ -1,0 +1,272 @@
+import type { Client } from '@elastic/elasticsearch';
+import type { Connector } from '../../connector/definition.ts';
+import type { ConsumedRecord, DeadLetter, DeadLetterCause, Outcome, Row, TableName } from '../../core/contracts.ts';
+import { crashPoint } from '../../core/crash-point.ts';
+import { DifyEsError } from '../../core/errors.ts';
+import type { RowKey } from '../../core/row-key.ts';
+import type { RowVersion } from '../../core/row-version.ts';
+import { BulkBody } from './bulk-body.ts';
+import type { BulkItem } from './bulk-body.ts';
+import { BulkWriter } from './bulk-writer.ts';
+import type { Sendable, Settled } from './bulk-writer.ts';
+import { coalesce } from './coalesce.ts';
+import { OffsetLedger } from './committable-offset.ts';
+import { DocumentWriter } from './document.ts';
+import { indexOf } from './index-name.ts';
+import { KnownIndices } from './known-indices.ts';
+import { Interrupted, Patience } from './patience.ts';
+import type { Trouble } from './patience.ts';
+import { probeWrite } from './state-mirror.ts';
+
+/** How a Kafka record is read; handed in, since stages never import each other. */
+export interface Decode {
+  /** Throws a RangeError when the bytes are no key of this program. */
+  key(key: Buffer): RowKey;
+  /**
+   * Throws a RangeError when the bytes are no row. An unknown schema is no such thing: it waits, and in the end throws
+   * KAFKA_SCHEMA_UNKNOWN, which ends the sink.
+   */
+  row(table: TableName, value: Buffer): Row | Promise<Row>;
+}
+
+export interface SinkOptions {
+  readonly client: Client;
+  readonly prefix: string;
+  readonly connectors: Readonly<Record<TableName, Connector>>;
+  readonly decode: Decode;
+  /** Returns when the dead-letter topic has acknowledged them. */
+  readonly park: (letters: readonly DeadLetter[]) => Promise<void>;
+  /** The tenant's truth is Elasticsearch: nothing of it is written any more. */
+  readonly isSwitched: (tenantId: string) => boolean;
+  /** `YYYY.MM`: this month of the tenant and all before it were dropped by retention. */
+  readonly expiredThrough: (tenantId: string) => string | undefined;
+  /** Bytes of search_text in a document; 0 turns it off. */
+  readonly searchTextBytes: number;
+  readonly maxBulkBytes: number;
+  readonly onTrouble?: (trouble: Trouble) => void;
+  readonly onRecovered?: () => void;
+}
+
+export interface BatchContext {
+  /** Of the last record or control marker of the batch: kafkajs' `batch.lastOffset()`. */
+  readonly lastOffset: string;
+  readonly heartbeat: () => Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+export interface BatchResult {
+  /** What to commit to Kafka, as it is; undefined when nothing may be committed. */
+  readonly committable: string | undefined;
+  /** False when the signal came before every record was settled. */
+  readonly complete: boolean;
+  readonly counts: Readonly<Record<Exclude<Outcome, 'retry'>, number>>;
+  /** Documents with a JSON column that is kept as `_invalid_json`. */
+  readonly invalidJson: number;
+  readonly bulkBytes: number;
+}
+
+/** A record whose document is known. */
+interface Routed {
+  readonly position: number;
+  readonly record: ConsumedRecord;
+  readonly key: RowKey;
+  readonly index: string;
+  readonly id: string;
+  readonly version: RowVersion;
+}
+
+const MAX_BULK_ITEMS = 5_000;
+export const DEFAULT_SEARCH_TEXT_BYTES = 32 * 1024;
+
+/** Writes batches of Kafka records into Elasticsearch and says what Kafka may forget. */
+export class SinkWriter {
+  private readonly options: SinkOptions;
+  private readonly bulks: BulkWriter;
+  private readonly indices: KnownIndices;
+  private readonly documents = new Map<TableName, DocumentWriter>();
+
+  constructor(options: SinkOptions) {
+    this.options = options;
+    const { client, prefix, maxBulkBytes } = options;
+    this.indices = new KnownIndices(client);
+    this.bulks = new BulkWriter({ client, maxBulkBytes, probe: () => probeWrite(client, prefix), sighted: (index) => this.indices.sighted(index) });
+    for (const connector of Object.values(options.connectors)) {
+      this.documents.set(connector.table, new DocumentWriter(connector, { searchTextBytes: options.searchTextBytes }));
+    }
+  }
+
+  /**
+   * One batch of one partition, in the order of its offsets. To be called again for the same partition only after it
+   * has returned: one bulk in flight per partition keeps the order that versions cannot (ties of one transaction).
+   *
+   * Returns when every record is settled, however long Elasticsearch is away, or soon after the signal. Throws ES_AUTH
+   * and ES_RIGHTS, what `park` and `heartbeat` throw, and KAFKA_SCHEMA_UNKNOWN; nothing of the batch may be committed then.
+   */
+  async handleBatch(table: TableName, partition: number, records: readonly ConsumedRecord[], context: BatchContext): Promise<BatchResult> {
+    const batch = new Batch(table, partition, records, context.lastOffset);
+    const { onTrouble, onRecovered } = this.options;
+    const patience = new Patience({ heartbeat: context.heartbeat, signal: context.signal, onTrouble: onTrouble ?? ignore, onRecovered: onRecovered ?? ignore });
+    try {
+      const { winners, losers } = coalesce(this.route(batch));
+      for (const loser of losers) batch.settle(loser.position, 'stale');
+      await this.writeAll(batch, await this.withoutVoidDeletes(batch, winners, patience), patience);
+      await this.park(batch);
+    } catch (error) {
+      if (!(error instanceof Interrupted)) throw error;
+    }
+    return batch.result();
+  }
+
+  /** Settles what needs no document: unreadable, without an index, dropped by retention, of a switched tenant. */
+  private route(batch: Batch): Routed[] {
+    const { prefix, connectors, isSwitched, expiredThrough } = this.options;
+    const connector = connectors[batch.table];
+    const routed: Routed[] = [];
+    for (const [position, record] of batch.records.entries()) {
+      const key = readable(() => this.options.decode.key(record.key));
+      if (key === undefined || record.headers.version === null) {
+        batch.refuse(position, key ?? null, 'undecodable', key === undefined ? 'the key is not one of this program' : 'the header has no version');
+        continue;
+      }
+      const found = indexOf(prefix, connector, key);
+      if (typeof found === 'string') {
+        batch.refuse(position, key, found, found === 'no-month' ? 'created_at has no month' : 'id or tenant_id is no uuid');
+        continue;
+      }
+      const expired = expiredThrough(key.tenantId);
+      if (isSwitched(key.tenantId)) batch.settle(position, 'switched');
+      else if (expired !== undefined && found.month <= expired) batch.settle(position, 'expired');
+      else routed.push({ position, record, key, index: found.name, id: key.id, version: record.headers.version });
+    }
+    return routed;
+  }
+
+  /**
+   * Leaves out deletes whose index is not there: they would create it. One that this batch itself is about to create
+   * cannot hold their document either, since each document occurs once here.
+   */
+  private async withoutVoidDeletes(batch: Batch, winners: readonly Routed[], patience: Patience): Promise<Routed[]> {
+    const missing = await this.indices.missing(winners.filter(({ record }) => record.value === null).map(({ index }) => index), patience);
+    return winners.filter(({ index, record, position }) => {
+      const isVoid = record.value === null && missing.has(index);
+      if (isVoid) batch.settle(position, 'applied');
+      return !isVoid;
+    });
+  }
+
+  private async writeAll(batch: Batch, targets: readonly Routed[], patience: Patience): Promise<void> {
+    if (targets.length === 0) return;
+    const documents = this.documents.get(batch.table)!;
+    const rows = new Map<number, Row>();
+    const body = new BulkBody<Routed>(firstCapacity(targets, this.bulks.bulkBytes));
+    for (const [at, target] of targets.entries()) {
+      if (target.record.value === null) body.delete(target);
+      else {
+        const row = await this.rowOf(batch, target);
+        if (row) {
+          rows.set(target.position, row);
+          body.index(target, row, documents);
+        }
+      }
+      if (at < targets.length - 1 && body.length < this.bulks.bulkBytes && body.items.length < MAX_BULK_ITEMS) continue;
+      await this.bulks.write(body.items.map((item) => this.sendable(batch, body, item, rows, documents)), body.bytesOf(body.items), patience);
+      batch.bulkBytes += body.length;
+      body.clear();
+      rows.clear();
+    }
+  }
+
+  private async rowOf(batch: Batch, { position, record, key }: Routed): Promise<Row | undefined> {
+    try {
+      const row = this.options.decode.row(batch.table, record.value!);
+      return row instanceof Promise ? await row : row;
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      batch.refuse(position, key, 'undecodable', 'the value is no row of this program');
+      return undefined;
+    }
+  }
+
+  private sendable(batch: Batch, body: BulkBody<Routed>, item: BulkItem<Routed>, rows: ReadonlyMap<number, Row>, documents: DocumentWriter): Sendable {
+    const { target, deletes } = item;
+    const settle = (settled: Settled, invalidJson: number): void => {
+      if (settled.kind === 'dead-letter') batch.refuse(target.position, target.key, settled.cause, settled.detail);
+      else batch.settle(target.position, settled.kind, settled.kind === 'applied' && invalidJson > 0);
+    };
+    return {
+      index: target.index,
+      deletes,
+      bytes: () => body.bytesOf([item]),
+      distrusted: () => {
+        if (item.jsonColumns === item.invalidJson) return undefined;
+        const again = new BulkBody<Routed>(2 * (item.end - item.start));
+        again.index(target, rows.get(target.position)!, documents, true);
+        return { index: target.index, deletes, bytes: () => again.bytesOf(again.items), distrusted: () => undefined, settle: (settled) => settle(settled, 1) };
+      },
+      settle: (settled) => settle(settled, item.invalidJson),
+    };
+  }
+
+  private async park(batch: Batch): Promise<void> {
+    const { letters } = batch;
+    if (letters.length === 0) return;
+    await this.options.park(letters.map(({ letter }) => letter));
+    crashPoint('sink.dead-letter-sent');
+    for (const { position } of letters) batch.settle(position, 'dead-letter');
+  }
+}
+
+/** Room for the usual document: its row, the names of its fields, search_text. A guess; the body grows if it must. */
+function firstCapacity(targets: readonly Routed[], bulkBytes: number): number {
+  const bytes = targets.reduce((sum, { record }) => sum + 1_024 + 2 * (record.value?.length ?? 0), 0);
+  return Math.min(bytes, bulkBytes + 65_536);
+}
+
+/** What has become of one batch so far. */
+class Batch {
+  readonly table: TableName;
+  readonly records: readonly ConsumedRecord[];
+  /** Refused records; they are settled when the dead-letter topic has acknowledged them. */
+  readonly letters: { readonly position: number; readonly letter: DeadLetter }[] = [];
+  bulkBytes = 0;
+  private readonly partition: number;
+  private readonly ledger: OffsetLedger;
+  private readonly counts = { applied: 0, stale: 0, expired: 0, switched: 0, 'dead-letter': 0 };
+  private invalidJson = 0;
+
+  constructor(table: TableName, partition: number, records: readonly ConsumedRecord[], lastOffset: string) {
+    this.table = table;
+    this.partition = partition;
+    this.records = records;
+    this.ledger = new OffsetLedger(records.map(({ offset }) => offset), lastOffset);
+  }
+
+  settle(position: number, outcome: Exclude<Outcome, 'retry'>, invalidJson = false): void {
+    this.ledger.settle(position);
+    this.counts[outcome]++;
+    if (invalidJson) this.invalidJson++;
+  }
+
+  refuse(position: number, key: RowKey | null, cause: DeadLetterCause, detail: string): void {
+    const { headers, offset, value } = this.records[position]!;
+    const origin = { stage: 'sink' as const, partition: this.partition, offset, lsn: headers.lsn };
+    this.letters.push({ position, letter: { cause, detail, table: this.table, key, version: headers.version, origin, value } });
+  }
+
+  result(): BatchResult {
+    const { ledger, counts, invalidJson, bulkBytes } = this;
+    return { committable: ledger.committable(), complete: ledger.complete, counts, invalidJson, bulkBytes };
+  }
+}
+
+/** A value of foreign bytes; undefined when they are not ours. Errors of the program itself pass through. */
+function readable<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof RangeError && !(error instanceof DifyEsError)) return undefined;
+    throw error;
+  }
+}
+
+function ignore(): void {}
