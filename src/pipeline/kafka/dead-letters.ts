@@ -1,0 +1,118 @@
+import type { DeadLetter, DeadLetterCause, TableName } from '../../core/contracts.ts';
+import { type ControlLog, type LetterRecord, stateKeys } from '../../core/state.ts';
+import { createIdempotentWriter } from './idempotent-writer.ts';
+import type { KafkaClient } from './kafkajs.ts';
+import { letterRecord, type ParkedLetter, parseLetter } from './letter-format.ts';
+import { createPartitionReader, readRange } from './partition-reader.ts';
+import type { TopicNames } from './topics.ts';
+
+/** A letter as it lies on the topic. `id` is `partition:offset`, which never changes. */
+export interface StoredLetter extends ParkedLetter {
+  readonly id: string;
+  readonly state: 'open' | LetterRecord['state'];
+}
+
+export interface LetterGroup {
+  readonly cause: DeadLetterCause;
+  readonly table: TableName;
+  readonly open: number;
+  readonly accepted: number;
+  readonly redriven: number;
+  /** When the oldest open one was parked, ISO 8601; null when none is open. */
+  readonly oldestOpen: string | null;
+}
+
+export interface DeadLetters {
+  /** In the order they were parked, in slices of a few MB: never all at once. */
+  letters(): AsyncGenerator<readonly StoredLetter[]>;
+  /** Undefined when there is no such letter. */
+  get(id: string): Promise<StoredLetter | undefined>;
+  groups(): Promise<LetterGroup[]>;
+  /** Records what became of a letter; the letter itself stays where it is. */
+  settle(id: string, state: LetterRecord['state'], why: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+const PARTITION = 0;
+
+/** The reading side. Throws KAFKA_TOPIC_MISSING, KAFKA_UNREACHABLE. */
+export async function openDeadLetters(kafka: KafkaClient, names: TopicNames, control: ControlLog): Promise<DeadLetters> {
+  const reader = createPartitionReader(kafka);
+  await reader.connect([names.dlq]);
+
+  const range = async (): Promise<{ from: bigint; to: bigint }> => {
+    const [beginning, end] = await Promise.all([reader.offsets(names.dlq, 'beginning'), reader.offsets(names.dlq, 'end')]);
+    return { from: beginning.get(PARTITION) ?? 0n, to: end.get(PARTITION) ?? 0n };
+  };
+
+  async function* slices(from: bigint, to: bigint): AsyncGenerator<readonly StoredLetter[]> {
+    for await (const messages of readRange(reader, names.dlq, PARTITION, from, to)) {
+      yield messages.flatMap((message) => {
+        const letter = parseLetter(message.headers, message.value);
+        const id = `${PARTITION}:${message.offset}`;
+        return letter ? [{ ...letter, id, state: control.get<LetterRecord>(stateKeys.letter(id))?.state ?? 'open' }] : [];
+      });
+    }
+  }
+
+  async function* letters(): AsyncGenerator<readonly StoredLetter[]> {
+    const { from, to } = await range();
+    yield* slices(from, to);
+  }
+
+  return {
+    letters,
+    async get(id) {
+      const match = /^0:(\d{1,18})$/.exec(id);
+      const { from, to } = await range();
+      const offset = match ? BigInt(match[1]!) : -1n;
+      if (offset < from || offset >= to) return undefined;
+      for await (const slice of slices(offset, offset + 1n)) return slice.find((letter) => letter.id === id);
+      return undefined;
+    },
+    async groups() {
+      const groups = new Map<string, LetterGroup>();
+      for await (const slice of letters()) for (const letter of slice) count(groups, letter);
+      return [...groups.values()].sort((a, b) => b.open - a.open || (a.cause < b.cause ? -1 : 1));
+    },
+    settle: (id, state, why) => control.put(stateKeys.letter(id), { state, why, at: new Date().toISOString() } satisfies LetterRecord),
+    close: () => reader.close(),
+  };
+}
+
+function count(groups: Map<string, LetterGroup>, { cause, table, state, at }: StoredLetter): void {
+  const key = `${cause}/${table}`;
+  const group = groups.get(key) ?? { cause, table, open: 0, accepted: 0, redriven: 0, oldestOpen: null };
+  groups.set(key, { ...group, [state]: group[state] + 1, oldestOpen: group.oldestOpen ?? (state === 'open' ? at : null) });
+}
+
+/** The writing side for who has no transaction: the sink. On return the letters are acknowledged by all replicas. */
+export interface LetterWriter {
+  park(letters: readonly DeadLetter[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Letters of one request: the brokers take 23 MiB a batch, and one letter alone may have 22. */
+const LETTER_BATCH_BYTES = 1 << 20;
+
+export function createLetterWriter(kafka: KafkaClient, names: TopicNames): LetterWriter {
+  const writer = createIdempotentWriter(kafka, names.dlq);
+  return {
+    async park(letters) {
+      let batch: ReturnType<typeof letterRecord>[] = [];
+      let bytes = 0;
+      for (const letter of letters) {
+        const size = (letter.value?.length ?? 0) + 1000;
+        if (batch.length > 0 && bytes + size > LETTER_BATCH_BYTES) {
+          await writer.sendAll(batch);
+          batch = [];
+          bytes = 0;
+        }
+        batch.push(letterRecord(letter, new Date()));
+        bytes += size;
+      }
+      if (batch.length > 0) await writer.sendAll(batch);
+    },
+    close: () => writer.close(),
+  };
+}

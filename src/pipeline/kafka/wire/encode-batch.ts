@@ -1,0 +1,116 @@
+import { promisify } from 'node:util';
+import { constants, gzip, gzipSync, zstdCompress, zstdCompressSync } from 'node:zlib';
+import { AT, CODEC, LOG_OVERHEAD, MAGIC, TRANSACTIONAL } from './batch-format.ts';
+import { crc32c } from './crc32c.ts';
+import { sizeOfVarint, writeVarint } from './varint.ts';
+
+/** A message as kafkajs takes it, without what this program never sends. */
+export interface WireMessage {
+  readonly key?: Buffer | string | null;
+  readonly value: Buffer | string | null;
+  readonly headers?: Readonly<Record<string, string | Buffer>>;
+}
+
+export interface BatchOptions {
+  /** Kafka's codec number; see CODEC. */
+  readonly compression: number;
+  readonly transactional: boolean;
+  readonly producerId: bigint;
+  readonly producerEpoch: number;
+  readonly firstSequence: number;
+  readonly timestampMs: number;
+}
+
+const ZSTD = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+const GZIP = { level: 1 };
+const zstdAsync = promisify(zstdCompress);
+const gzipAsync = promisify(gzip);
+
+/** Below this a batch gains nothing, and the context of a compressor costs more than the bytes. */
+const TOO_SMALL = 256;
+/** Above this the compressor runs on the thread pool; a small batch goes at once, since somebody waits for it. */
+const ASYNC_FROM = 64 * 1024;
+
+/** One record batch, complete with its crc, as it stands in a produce request. */
+export async function encodeBatch(messages: readonly WireMessage[], options: BatchOptions): Promise<Buffer> {
+  const sizes = messages.map(sizeOfBody);
+  const rawSize = sizes.reduce((sum, size) => sum + sizeOfVarint(size) + size, 0);
+  const codec = rawSize < TOO_SMALL ? CODEC.none : options.compression;
+  const start = codec === CODEC.none ? AT.records : 0;
+  const raw = Buffer.allocUnsafeSlow(start + rawSize);
+  let at = start;
+  messages.forEach((message, index) => (at = writeRecord(raw, at, message, index, sizes[index]!)));
+  if (codec === CODEC.none) return finish(raw, messages.length, codec, options);
+  const packed = await compress(raw, codec);
+  const batch = Buffer.allocUnsafeSlow(AT.records + packed.length);
+  batch.set(packed, AT.records);
+  return finish(batch, messages.length, codec, options);
+}
+
+function finish(batch: Buffer, count: number, codec: number, options: BatchOptions): Buffer {
+  batch.writeBigInt64BE(0n, AT.baseOffset);
+  batch.writeInt32BE(batch.length - LOG_OVERHEAD, AT.length);
+  batch.writeInt32BE(0, AT.leaderEpoch);
+  batch[AT.magic] = MAGIC;
+  batch.writeInt16BE(codec | (options.transactional ? TRANSACTIONAL : 0), AT.attributes);
+  batch.writeInt32BE(count - 1, AT.lastOffsetDelta);
+  batch.writeBigInt64BE(BigInt(options.timestampMs), AT.baseTimestamp);
+  batch.writeBigInt64BE(BigInt(options.timestampMs), AT.maxTimestamp);
+  batch.writeBigInt64BE(options.producerId, AT.producerId);
+  batch.writeInt16BE(options.producerEpoch, AT.producerEpoch);
+  batch.writeInt32BE(options.firstSequence, AT.baseSequence);
+  batch.writeInt32BE(count, AT.count);
+  batch.writeUInt32BE(crc32c(batch, AT.attributes), AT.crc);
+  return batch;
+}
+
+async function compress(raw: Buffer, codec: number): Promise<Buffer> {
+  if (codec === CODEC.zstd) return raw.length < ASYNC_FROM ? zstdCompressSync(raw, ZSTD) : zstdAsync(raw, ZSTD);
+  if (codec === CODEC.gzip) return raw.length < ASYNC_FROM ? gzipSync(raw, GZIP) : gzipAsync(raw, GZIP);
+  throw new TypeError(`no codec ${codec}`);
+}
+
+const lengthOf = (value: Buffer | string): number => (typeof value === 'string' ? Buffer.byteLength(value) : value.length);
+
+function sizeOfBytes(value: Buffer | string | null | undefined): number {
+  if (value === null || value === undefined) return 1;
+  const length = lengthOf(value);
+  return sizeOfVarint(length) + length;
+}
+
+/** Attributes and timestamp delta take one byte each (always 0); the offset delta is counted where the index is known. */
+function sizeOfBody(message: WireMessage, index: number): number {
+  let size = 2 + sizeOfVarint(index) + sizeOfBytes(message.key) + sizeOfBytes(message.value);
+  let headers = 0;
+  for (const name in message.headers) {
+    size += sizeOfBytes(name) + sizeOfBytes(message.headers[name]!);
+    headers++;
+  }
+  return size + sizeOfVarint(headers);
+}
+
+function writeBytes(target: Buffer, at: number, value: Buffer | string | null | undefined): number {
+  if (value === null || value === undefined) return writeVarint(target, at, -1);
+  if (typeof value !== 'string') {
+    const begin = writeVarint(target, at, value.length);
+    target.set(value, begin);
+    return begin + value.length;
+  }
+  const begin = writeVarint(target, at, Buffer.byteLength(value));
+  return begin + target.write(value, begin);
+}
+
+function writeRecord(target: Buffer, offset: number, message: WireMessage, index: number, size: number): number {
+  let at = writeVarint(target, offset, size);
+  target[at++] = 0;
+  target[at++] = 0;
+  at = writeVarint(target, at, index);
+  at = writeBytes(target, at, message.key);
+  at = writeBytes(target, at, message.value);
+  at = writeVarint(target, at, Object.keys(message.headers ?? {}).length);
+  for (const name in message.headers) {
+    at = writeBytes(target, at, name);
+    at = writeBytes(target, at, message.headers[name]!);
+  }
+  return at;
+}
