@@ -92,7 +92,7 @@ export async function runBackfill(options: BackfillOptions): Promise<BackfillRes
     throw error instanceof PublishFailure ? error.cause : error;
   } finally {
     session.close();
-    await Promise.race([Promise.allSettled(publishers.map((publisher) => publisher.close())), pause(2000, new AbortController().signal)]);
+    await Promise.race([Promise.allSettled(publishers.map((publisher) => publisher.close())), timeLimit(2000)]);
   }
 }
 
@@ -131,6 +131,9 @@ async function newRun(options: BackfillOptions, filter: BackfillFilter, session:
     workers: writersToFence(allRuns(options.control), options.workers), tables: {}, startedAt: new Date().toISOString(), endedAt: null,
   };
 }
+
+/** Does not keep the process alive. */
+const timeLimit = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms).unref());
 
 function whenAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -224,7 +227,7 @@ class Run {
       setTimeout(() => workers.forEach((worker) => worker.close()), GRACE_MS).unref();
     });
     // A publisher that hangs must not keep a stopped process alive: Kafka aborts its open transaction.
-    const late = stopped.then(() => pause(GRACE_MS + 1000, new AbortController().signal)).then(() => 'late' as const);
+    const late = stopped.then(() => timeLimit(GRACE_MS + 1000)).then(() => 'late' as const);
     const settled = await Promise.race([Promise.allSettled(workers.map((worker) => this.#workOff(worker))), late]);
     for (const worker of workers) worker.close();
     const failed = settled === 'late' ? undefined : settled.find((result) => result.status === 'rejected');

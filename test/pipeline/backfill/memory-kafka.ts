@@ -1,0 +1,120 @@
+import type { DeadLetter, Publisher, PublishTransaction, RowRecord } from '../../../src/core/contracts.ts';
+import { DifyEsError } from '../../../src/core/errors.ts';
+import type { RowKey } from '../../../src/core/row-key.ts';
+import type { ControlLog } from '../../../src/core/state.ts';
+
+interface Entry {
+  readonly record: RowRecord;
+  state: 'open' | 'committed' | 'aborted';
+}
+
+/**
+ * The contract of Publisher and ControlLog in memory, for faults that a broker cannot be told to make. Records take
+ * their offsets when they are sent and become visible with their transaction; opening a role fences its former holder.
+ */
+export class MemoryKafka {
+  readonly entries: Entry[] = [];
+  readonly letters: DeadLetter[] = [];
+  readonly control = new Map<string, unknown>();
+  /** How often each role was opened; the last opening is the one that may write. */
+  readonly openings = new Map<number, number>();
+  commits = 0;
+  aborts = 0;
+  /** Called after the records took their offsets and before they are acknowledged: what a test does between the chunk and its re-read. */
+  onSend: (records: readonly RowRecord[], worker: number) => Promise<void> | void = () => undefined;
+  onCommit: (worker: number) => Promise<void> | void = () => undefined;
+  readonly #listeners = new Set<(key: string) => void>();
+
+  openPublisher = async (worker: number): Promise<Publisher> => {
+    const opening = (this.openings.get(worker) ?? 0) + 1;
+    this.openings.set(worker, opening);
+    return {
+      begin: async () => {
+        this.#assertNotFenced(worker, opening);
+        return this.#transaction(worker, opening);
+      },
+      close: async () => undefined,
+    };
+  };
+
+  /** What a stream would append: at once and visible. */
+  append(record: RowRecord): void {
+    this.entries.push({ record, state: 'committed' });
+  }
+
+  committed(): RowRecord[] {
+    return this.entries.filter(({ state }) => state === 'committed').map(({ record }) => record);
+  }
+
+  /** What compaction keeps and a replay sees: the last record of each key, tombstones taken out. */
+  compacted(): Map<string, RowRecord> {
+    const last = new Map<string, RowRecord>();
+    for (const record of this.committed()) last.set(keyText(record.key), record);
+    for (const [key, record] of last) if (record.row === null) last.delete(key);
+    return last;
+  }
+
+  controlLog(): ControlLog {
+    return {
+      get: <T>(key: string) => this.control.get(key) as T | undefined,
+      entries: <T>(prefix: string) => [...this.control].filter(([key]) => key.startsWith(prefix)).sort() as [string, T][],
+      put: async (key, value) => this.put(key, value),
+      remove: async (key) => {
+        this.control.delete(key);
+        this.#tell(key);
+      },
+      onChange: (listener) => {
+        this.#listeners.add(listener);
+        return () => void this.#listeners.delete(listener);
+      },
+      refresh: async () => undefined,
+      close: async () => undefined,
+    };
+  }
+
+  put(key: string, value: unknown): void {
+    this.control.set(key, JSON.parse(JSON.stringify(value)));
+    this.#tell(key);
+  }
+
+  #tell(key: string): void {
+    for (const listener of this.#listeners) listener(key);
+  }
+
+  #transaction(worker: number, opening: number): PublishTransaction {
+    const mine: Entry[] = [];
+    const letters: DeadLetter[] = [];
+    const controls = new Map<string, unknown>();
+    return {
+      send: async (records) => {
+        this.#assertNotFenced(worker, opening);
+        for (const record of records) {
+          const entry: Entry = { record, state: 'open' };
+          mine.push(entry);
+          this.entries.push(entry);
+        }
+        await this.onSend(records, worker);
+      },
+      park: async (more) => void letters.push(...more),
+      putControl: async (key, value) => void controls.set(key, value),
+      commit: async () => {
+        await this.onCommit(worker);
+        this.#assertNotFenced(worker, opening);
+        for (const entry of mine) entry.state = 'committed';
+        for (const [key, value] of controls) this.put(key, value);
+        this.letters.push(...letters);
+        this.commits++;
+      },
+      abort: async () => {
+        for (const entry of mine) entry.state = 'aborted';
+        this.aborts++;
+      },
+    };
+  }
+
+  #assertNotFenced(worker: number, opening: number): void {
+    if (this.openings.get(worker) !== opening) throw new DifyEsError('KAFKA_FENCED', `role ${worker} was taken over`);
+  }
+}
+
+export const keyText = (key: RowKey): string => `${key.tenantId}/${key.createdAt}/${key.id}`;
