@@ -106,7 +106,7 @@ function table(states: readonly ServerState[]): string {
   const rows = new Table({ head: ['server', 'version', 'state', 'pid', 'address', 'log'], style: { head: [], border: [] } });
   for (const state of states) {
     const running = isRunning(state);
-    rows.push([state.kind, state.version, running ? 'running' : 'stopped', running ? String(state.mark?.pid) : '', state.url.replace(/\/\/.*@/, '//'), relative('.', state.logFile)]);
+    rows.push([state.kind, state.version, running ? 'running' : 'stopped', running ? String(state.mark?.pid) : '', state.url.replace(/\/\/.*@/, '//').replace(/\?.*/, ''), relative('.', state.logFile)]);
   }
   return rows.toString();
 }

@@ -1,12 +1,17 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Client } from '@elastic/elasticsearch';
 import { endedEarly, controlServer } from './server.ts';
 import type { LocalServer, ServerOptions } from './server.ts';
 import { foldersOf } from './folders.ts';
 import { findJava } from './java.ts';
 import { cached, unpackArtifact } from './maven.ts';
 import { choosePort } from './ports.ts';
+import type { Secrets } from './secure.ts';
+import { secretsOf } from './secure.ts';
 import { readState } from './state.ts';
+import { LocalFault } from './fault.ts';
+import type { RunOptions } from './run.ts';
 import { run } from './run.ts';
 import { giveTo, serverUser } from './user.ts';
 
@@ -29,39 +34,44 @@ export async function startElasticsearch(options: ElasticsearchOptions = {}): Pr
   const { dir, home, logFile, remove } = foldersOf('es', version, options, user);
   const port = await choosePort('Elasticsearch', '--es-port', options.port, readState(dir, 'es')?.port);
   const software = await cached(`elasticsearch-${full}`, user, (target) => fetchInto(target, full));
-  const url = `http://127.0.0.1:${port}`;
+  const secrets = options.secure ? await secretsOf(dir) : undefined;
+  const url = `${secrets === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   const pidFile = join(home, 'es.pid');
 
   const plan = {
     dir, label: `Elasticsearch ${full}`, stopSignal: 'SIGTERM' as const, remove,
-    state: { kind: 'es' as const, version, secure: options.secure ?? false, host: '127.0.0.1', port, url, home, logFile, env: environment(url) },
+    state: { kind: 'es' as const, version, secure: options.secure ?? false, host: '127.0.0.1', port, url, home, logFile, env: environment(url, secrets) },
     async launch() {
-      prepare(home, software, { ...nodeSettings(home, port), ...options.settings }, options.heapMb ?? 1024);
-      giveTo(home, user);
+      prepare(home, software, { ...nodeSettings(home, port), ...(secrets === undefined ? {} : SECURITY), ...options.settings }, options.heapMb ?? 1024);
+      if (secrets !== undefined) writeCertificates(home, secrets);
+      giveTo(home, user, 'itself');
+      for (const name of FOLDERS) giveTo(join(home, name), user, 'itself');
+      giveTo(join(home, 'config'), user);
       rmSync(pidFile, { force: true });
       // -d: the script starts the server through a Java launcher and ends with it; only the pid file tells the server's own pid.
       const env = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ES_JAVA_HOME: javaHome, ES_PATH_CONF: join(home, 'config'), ES_TMPDIR: join(home, 'tmp'), LANG: 'C.UTF-8' };
+      if (secrets !== undefined) await setPassword(software, { cwd: home, env, user }, secrets);
       const result = await run(join(software, 'bin/elasticsearch'), ['-d', '-p', pidFile], { cwd: home, env, user });
       writeFileSync(logFile, `${result.stdout}${result.stderr}${result.error ?? ''}`, { flag: 'a' });
       if (result.status !== 0 || !existsSync(pidFile)) throw endedEarly(plan);
       return Number(readFileSync(pidFile, 'utf8').trim());
     },
-    answers: () => answers(url),
+    answers: () => answers(url, secrets),
   };
   const server = controlServer(plan, null);
   await server.start();
   return server;
 }
 
-function environment(url: string): Record<string, string> {
+function environment(url: string, secrets: Secrets | undefined): Record<string, string> {
   return {
     ELASTICSEARCH_ENABLED: 'true',
     ELASTICSEARCH_HOSTS: JSON.stringify([url]),
-    ELASTICSEARCH_USERNAME: '',
-    ELASTICSEARCH_PASSWORD: '',
-    ELASTICSEARCH_USE_SSL: 'false',
+    ELASTICSEARCH_USERNAME: secrets === undefined ? '' : USER,
+    ELASTICSEARCH_PASSWORD: secrets?.password ?? '',
+    ELASTICSEARCH_USE_SSL: String(secrets !== undefined),
     ELASTICSEARCH_VERIFY_CERTS: 'true',
-    ELASTICSEARCH_CA_CERTS: '',
+    ELASTICSEARCH_CA_CERTS: secrets?.caFile ?? '',
   };
 }
 
@@ -89,19 +99,49 @@ export function nodeSettings(home: string, port: number): Record<string, string>
   };
 }
 
+const FOLDERS = ['data', 'logs', 'repo', 'tmp'];
+
 /** The node writes its keystore beside its settings, so it gets a configuration folder of its own. */
 function prepare(home: string, software: string, settings: Readonly<Record<string, string>>, heapMb: number): void {
   const config = join(home, 'config');
   if (!existsSync(config)) cpSync(join(software, 'config'), config, { recursive: true });
-  for (const name of ['data', 'logs', 'repo', 'tmp', 'config/jvm.options.d']) mkdirSync(join(home, name), { recursive: true });
+  for (const name of [...FOLDERS, 'config/jvm.options.d']) mkdirSync(join(home, name), { recursive: true });
   // JSON strings are YAML strings.
   writeFileSync(join(config, 'elasticsearch.yml'), Object.entries(settings).map(([name, value]) => `${name}: ${JSON.stringify(value)}\n`).join(''));
   writeFileSync(join(config, 'jvm.options.d/heap.options'), `-Xms${heapMb}m\n-Xmx${heapMb}m\n`);
 }
 
+/** The reserved superuser, whose first password comes from the keystore. */
+const USER = 'elastic';
+
+const SECURITY = {
+  'xpack.security.enabled': 'true',
+  'xpack.security.http.ssl.enabled': 'true',
+  'xpack.security.http.ssl.certificate': 'server.pem',
+  'xpack.security.http.ssl.key': 'server.key',
+};
+
+/** Into the configuration folder: the server may read no other. */
+function writeCertificates(home: string, secrets: Secrets): void {
+  writeFileSync(join(home, 'config/server.pem'), secrets.cert);
+  writeFileSync(join(home, 'config/server.key'), secrets.key, { mode: 0o600 });
+}
+
+async function setPassword(software: string, options: RunOptions, secrets: Secrets): Promise<void> {
+  const tool = join(software, 'bin/elasticsearch-keystore');
+  if (!existsSync(join(options.cwd ?? '', 'config/elasticsearch.keystore'))) await run(tool, ['create'], options);
+  const result = await run(tool, ['add', '--force', '--stdin', 'bootstrap.password'], { ...options, input: secrets.password });
+  if (result.status !== 0) throw new LocalFault(`elasticsearch-keystore failed: ${`${result.stderr}${result.stdout}`.trim().split('\n')[0]}`);
+}
+
 /** There is no `GET /` in this distribution. */
-async function answers(url: string): Promise<boolean> {
-  const response = await fetch(`${url}/_cluster/health?wait_for_status=yellow&timeout=1s`, { signal: AbortSignal.timeout(5_000) });
-  await response.arrayBuffer();
-  return response.ok;
+async function answers(url: string, secrets: Secrets | undefined): Promise<boolean> {
+  const login = secrets === undefined ? {} : { auth: { username: USER, password: secrets.password }, tls: { ca: secrets.ca } };
+  const client = new Client({ node: url, maxRetries: 0, requestTimeout: 5_000, ...login });
+  try {
+    const health = await client.cluster.health({ wait_for_status: 'yellow', timeout: '1s' });
+    return !health.timed_out;
+  } finally {
+    await client.close();
+  }
 }

@@ -94,5 +94,5 @@ export async function down(dir: string, say: (line: string) => void): Promise<vo
 export async function reset(dir: string, say: (line: string) => void): Promise<void> {
   await down(dir, say);
   for (const { home } of status(dir)) rmSync(home, { recursive: true, force: true });
-  for (const name of ['log', 'run', 'env']) rmSync(join(dir, name), { recursive: true, force: true });
+  for (const name of ['log', 'run', 'tls', 'env']) rmSync(join(dir, name), { recursive: true, force: true });
 }

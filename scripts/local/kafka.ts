@@ -11,9 +11,12 @@ import { startDetached } from './process.ts';
 import { run } from './run.ts';
 import type { LocalServer, ServerOptions } from './server.ts';
 import { controlServer } from './server.ts';
+import type { Secrets } from './secure.ts';
+import { secretsOf } from './secure.ts';
 import { readState } from './state.ts';
 
 export const KAFKA_VERSION = '4.1.1';
+const USER = 'dify';
 const POM = join(import.meta.dirname, 'kafka-pom.xml');
 
 /** One Kafka process, broker and controller (KRaft); it answers on return. */
@@ -26,16 +29,17 @@ export async function startKafka(options: ServerOptions = {}): Promise<LocalServ
   const libs = await cached(`kafka-${KAFKA_VERSION}`, undefined, (target) => copyDependencies(POM, target));
   const properties = join(home, 'server.properties');
   const data = join(home, 'data');
-  writeProperties(properties, { ...brokerSettings(port, controllerPort, data), ...options.settings });
+  const secrets = options.secure ? await secretsOf(dir) : undefined;
+  writeProperties(properties, { ...brokerSettings(port, controllerPort, data), ...(secrets === undefined ? {} : secureSettings(home, secrets)), ...options.settings });
   writeFileSync(join(home, 'log4j2.properties'), LOGGING);
-  if (!existsSync(join(data, 'meta.properties'))) await format(java, libs, home, data);
+  if (!existsSync(join(data, 'meta.properties'))) await format(java, libs, home, data, secrets);
 
   const brokers = `127.0.0.1:${port}`;
   const plan = {
     dir, label: `Kafka ${KAFKA_VERSION}`, stopSignal: 'SIGTERM' as const, remove,
-    state: { kind: 'kafka' as const, version: KAFKA_VERSION, secure: options.secure ?? false, host: '127.0.0.1', port, url: brokers, home, logFile, env: { KAFKA_BROKERS: brokers } },
+    state: { kind: 'kafka' as const, version: KAFKA_VERSION, secure: options.secure ?? false, host: '127.0.0.1', port, url: brokers, home, logFile, env: environment(brokers, secrets) },
     launch: async () => startDetached({ command: java, args: ['-Xms256m', '-Xmx512m', '-XX:+ExitOnOutOfMemoryError', ...javaArgs(libs, home), 'kafka.Kafka', properties], cwd: home, env: {}, logFile, user: undefined }),
-    answers: () => answers(brokers),
+    answers: () => answers(brokers, secrets),
   };
   const server = controlServer(plan, null);
   await server.start();
@@ -74,6 +78,32 @@ export function brokerSettings(port: number, controllerPort: number, data: strin
   };
 }
 
+/** TLS and SCRAM for clients; the controller is reached by this process alone. */
+function secureSettings(home: string, secrets: Secrets): Record<string, string> {
+  const keystore = join(home, 'server.pem');
+  const truststore = join(home, 'ca.pem');
+  writeFileSync(keystore, `${secrets.key}\n${secrets.cert}\n`, { mode: 0o600 });
+  writeFileSync(truststore, secrets.ca);
+  return {
+    'listener.security.protocol.map': 'CLIENT:SASL_SSL,CONTROLLER:PLAINTEXT',
+    'sasl.enabled.mechanisms': 'SCRAM-SHA-512',
+    // The broker is a client of its own listener too: transaction markers travel that way.
+    'sasl.mechanism.inter.broker.protocol': 'SCRAM-SHA-512',
+    'listener.name.client.scram-sha-512.sasl.jaas.config': `org.apache.kafka.common.security.scram.ScramLoginModule required username="${USER}" password="${secrets.password}";`,
+    'ssl.keystore.type': 'PEM', 'ssl.keystore.location': keystore,
+    'ssl.truststore.type': 'PEM', 'ssl.truststore.location': truststore,
+  };
+}
+
+function environment(brokers: string, secrets: Secrets | undefined): Record<string, string> {
+  return {
+    KAFKA_BROKERS: brokers,
+    KAFKA_SSL: String(secrets !== undefined), KAFKA_SSL_CA: secrets?.caFile ?? '',
+    KAFKA_SASL_MECHANISM: secrets === undefined ? '' : 'scram-sha-512',
+    KAFKA_SASL_USERNAME: secrets === undefined ? '' : USER, KAFKA_SASL_PASSWORD: secrets?.password ?? '',
+  };
+}
+
 const LOGGING = `status = warn
 rootLogger.level = info
 rootLogger.appenderRef.out.ref = out
@@ -93,15 +123,17 @@ function writeProperties(file: string, settings: Readonly<Record<string, string>
 }
 
 /** A cluster id is 16 bytes in base64url (KIP-78). */
-async function format(java: string, libs: string, home: string, data: string): Promise<void> {
+async function format(java: string, libs: string, home: string, data: string, secrets: Secrets | undefined): Promise<void> {
   mkdirSync(data, { recursive: true });
   const id = randomBytes(16).toString('base64url').replace(/^-/, 'A');
-  const result = await run(java, ['-Xmx128m', ...javaArgs(libs, home), 'kafka.tools.StorageTool', 'format', '-t', id, '-c', join(home, 'server.properties')]);
+  const scram = secrets === undefined ? [] : ['--add-scram', `SCRAM-SHA-512=[name=${USER},password=${secrets.password}]`];
+  const result = await run(java, ['-Xmx128m', ...javaArgs(libs, home), 'kafka.tools.StorageTool', 'format', '-t', id, '-c', join(home, 'server.properties'), ...scram]);
   if (result.status !== 0) throw new LocalFault(`Kafka could not format ${data}: ${`${result.stderr}\n${result.stdout}`.trim().split('\n')[0]}`);
 }
 
-async function answers(broker: string): Promise<boolean> {
-  const kafka = new kafkajs.Kafka({ brokers: [broker], connectionTimeout: 2_000, requestTimeout: 5_000, retry: { retries: 0 }, logLevel: kafkajs.logLevel.NOTHING });
+async function answers(broker: string, secrets: Secrets | undefined): Promise<boolean> {
+  const login = secrets === undefined ? {} : { ssl: { ca: secrets.ca }, sasl: { mechanism: 'scram-sha-512', username: USER, password: secrets.password } as const };
+  const kafka = new kafkajs.Kafka({ brokers: [broker], ...login, connectionTimeout: 2_000, requestTimeout: 5_000, retry: { retries: 0 }, logLevel: kafkajs.logLevel.NOTHING });
   const admin = kafka.admin();
   try {
     await admin.connect();

@@ -10,6 +10,8 @@ import { startDetached } from './process.ts';
 import { run } from './run.ts';
 import type { LocalServer, ServerOptions } from './server.ts';
 import { controlServer } from './server.ts';
+import type { Secrets } from './secure.ts';
+import { secretsOf } from './secure.ts';
 import { readState } from './state.ts';
 import { canReach, giveTo, serverUser } from './user.ts';
 
@@ -41,37 +43,43 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Loca
   const port = await choosePort('PostgreSQL', '--pg-port', options.port, readState(dir, 'pg')?.port);
   const native = await binaries(version);
   const data = join(home, 'data');
-  const env = environment(port);
+  const secrets = options.secure ? await secretsOf(dir) : undefined;
+  const url = urlOf(port, POSTGRES_LOGIN.database, secrets);
 
   if (!existsSync(join(data, 'PG_VERSION'))) {
     rmSync(data, { recursive: true, force: true });
-    if (options.from === undefined) await initdb(native, home, data);
+    if (options.from === undefined) await initdb(native, home, data, secrets);
     else copyData(options.from, data, options.standby ?? false);
   }
 
   const plan = {
     dir, label: `PostgreSQL ${version}`, stopSignal: 'SIGINT' as const, remove,
-    state: { kind: 'pg' as const, version, secure: options.secure ?? false, host: '127.0.0.1', port, url: urlOf(port), home, logFile, env },
+    state: { kind: 'pg' as const, version, secure: options.secure ?? false, host: '127.0.0.1', port, url, home, logFile, env: environment(port, secrets) },
     async launch() {
-      writeConfiguration(data, port, options);
-      giveTo(join(data, 'local.conf'), user);
+      writeConfiguration(data, port, options, secrets);
+      for (const name of ['local.conf', 'server.pem', 'server.key']) if (existsSync(join(data, name))) giveTo(join(data, name), user);
       return startDetached({ command: join(native, 'bin/postgres'), args: ['-D', data], cwd: home, env: {}, logFile, user });
     },
-    answers: () => answers(port),
+    answers: () => answers(urlOf(port, 'postgres', secrets)),
   };
   const server = controlServer(plan, null);
   await server.start();
-  if (!options.standby) await createDatabase(port);
+  if (!options.standby) await createDatabase(urlOf(port, 'postgres', secrets));
   return server;
 }
 
-export function urlOf(port: number, database: string = POSTGRES_LOGIN.database): string {
-  return `postgres://${POSTGRES_LOGIN.username}:${POSTGRES_LOGIN.password}@127.0.0.1:${port}/${database}`;
+export function urlOf(port: number, database: string = POSTGRES_LOGIN.database, secrets?: Secrets): string {
+  const password = secrets?.password ?? POSTGRES_LOGIN.password;
+  const tls = secrets === undefined ? '' : `?sslmode=verify-full&sslrootcert=${encodeURIComponent(secrets.caFile)}`;
+  return `postgres://${POSTGRES_LOGIN.username}:${password}@127.0.0.1:${port}/${database}${tls}`;
 }
 
-function environment(port: number): Record<string, string> {
-  const { username, password, database } = POSTGRES_LOGIN;
-  return { DB_HOST: '127.0.0.1', DB_PORT: String(port), DB_USERNAME: username, DB_PASSWORD: password, DB_DATABASE: database };
+function environment(port: number, secrets: Secrets | undefined): Record<string, string> {
+  return {
+    DB_HOST: '127.0.0.1', DB_PORT: String(port), DB_DATABASE: POSTGRES_LOGIN.database,
+    DB_USERNAME: POSTGRES_LOGIN.username, DB_PASSWORD: secrets?.password ?? POSTGRES_LOGIN.password,
+    DB_SSL_MODE: secrets === undefined ? 'disable' : 'verify-full', DB_SSL_CA: secrets?.caFile ?? '',
+  };
 }
 
 /** The folder with bin, lib and share; a copy in the cache where the server's user cannot enter node_modules. */
@@ -94,11 +102,11 @@ function packageVersion(native: string): string {
   return (JSON.parse(readFileSync(join(native, '../package.json'), 'utf8')) as { version: string }).version;
 }
 
-async function initdb(native: string, home: string, data: string): Promise<void> {
+async function initdb(native: string, home: string, data: string, secrets: Secrets | undefined): Promise<void> {
   const user = serverUser();
   const passwordFile = join(home, 'password');
   mkdirSync(data, { recursive: true, mode: 0o700 });
-  writeFileSync(passwordFile, POSTGRES_LOGIN.password, { mode: 0o600 });
+  writeFileSync(passwordFile, secrets?.password ?? POSTGRES_LOGIN.password, { mode: 0o600 });
   giveTo(data, user);
   giveTo(passwordFile, user);
   const args = ['-D', data, '-U', POSTGRES_LOGIN.username, '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--encoding=UTF8', '--locale=C', '--no-sync'];
@@ -120,35 +128,41 @@ function copyData(from: string, data: string, standby: boolean): void {
  * In a file of its own rather than on the command line, where nobody could change a setting by ALTER SYSTEM any more,
  * as tests and the program's advice do. The Unix socket is off: its path may be longer than the 107 bytes allowed.
  */
-function writeConfiguration(data: string, port: number, options: PostgresOptions): void {
+function writeConfiguration(data: string, port: number, options: PostgresOptions, secrets: Secrets | undefined): void {
   const settings: Record<string, string> = {
     listen_addresses: '127.0.0.1', port: String(port), unix_socket_directories: '',
     wal_level: 'logical', max_wal_senders: '20', max_replication_slots: '20', max_prepared_transactions: '10',
     max_connections: '200', max_wal_size: '2GB', log_line_prefix: '%m [%p] %a ', lc_messages: 'C',
     ...(options.durable === false ? { fsync: 'off', full_page_writes: 'off' } : {}),
+    ...(secrets === undefined ? {} : { ssl: 'on', ssl_cert_file: 'server.pem', ssl_key_file: 'server.key' }),
     ...options.settings,
   };
   const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'`);
   writeFileSync(join(data, 'local.conf'), `${lines.join('\n')}\n`);
+  if (secrets !== undefined) {
+    writeFileSync(join(data, 'server.pem'), secrets.cert);
+    writeFileSync(join(data, 'server.key'), secrets.key, { mode: 0o600 });
+    writeFileSync(join(data, 'pg_hba.conf'), 'hostssl all all 127.0.0.1/32 scram-sha-256\nhostssl replication all 127.0.0.1/32 scram-sha-256\n');
+  }
   const main = join(data, 'postgresql.conf');
   const include = "include_if_exists = 'local.conf'";
   const text = readFileSync(main, 'utf8');
   if (!text.includes(include)) writeFileSync(main, `${text}\n${include}\n`);
 }
 
-async function answers(port: number): Promise<boolean> {
-  return withClient(port, 'postgres', async (client) => (await client.query('select 1')).rowCount === 1);
+async function answers(url: string): Promise<boolean> {
+  return withClient(url, async (client) => (await client.query('select 1')).rowCount === 1);
 }
 
-async function createDatabase(port: number): Promise<void> {
-  await withClient(port, 'postgres', async (client) => {
+async function createDatabase(url: string): Promise<void> {
+  await withClient(url, async (client) => {
     const found = await client.query('select 1 from pg_database where datname = $1', [POSTGRES_LOGIN.database]);
     if (found.rowCount === 0) await client.query(`create database ${POSTGRES_LOGIN.database}`);
   });
 }
 
-async function withClient<T>(port: number, database: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: urlOf(port, database), connectionTimeoutMillis: 5_000 });
+async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
   // A connection that breaks later than the query that notices it would end this process.
   client.on('error', () => undefined);
   await client.connect();

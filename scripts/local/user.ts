@@ -59,11 +59,11 @@ function makeDir(dir: string): void {
   if (missing !== undefined) for (let at = resolve(dir); at.length >= missing.length; at = resolve(at, '..')) chmodSync(at, 0o755);
 }
 
-/** Gives a folder and all that is in it to the server's user. */
-export function giveTo(path: string, user: ServerUser | undefined): void {
+/** Gives a file, or a folder with all that is in it, to the server's user. `itself`: the folder alone, its content is his already. */
+export function giveTo(path: string, user: ServerUser | undefined, depth: 'all' | 'itself' = 'all'): void {
   if (!user) return;
   chownSync(path, user.uid, user.gid);
-  if (!lstatSync(path).isDirectory()) return;
+  if (depth === 'itself' || !lstatSync(path).isDirectory()) return;
   for (const name of readdirSync(path)) {
     const child = join(path, name);
     if (lstatSync(child).isSymbolicLink()) continue;

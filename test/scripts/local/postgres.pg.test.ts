@@ -45,6 +45,18 @@ describe('a PostgreSQL of one test alone', () => {
     expect(await waiting).toBe(2);
   });
 
+  it('that is secure takes TLS with its own CA and the right password, and nothing else', async () => {
+    const server = await own.postgres({ secure: true });
+    expect(await ask(server.url, 'select ssl as answer from pg_stat_ssl where pid = pg_backend_pid()')).toBe(true);
+    const unencrypted = new URL(server.url);
+    unencrypted.search = '';
+    // 28000 invalid_authorization_specification: no line of pg_hba.conf fits
+    await expect(ask(unencrypted.href, 'select 1 as answer')).rejects.toMatchObject({ code: '28000' });
+    const guessed = new URL(server.url);
+    guessed.password = 'difyai123456';
+    await expect(ask(guessed.href, 'select 1 as answer')).rejects.toMatchObject({ code: '28P01' });
+  });
+
   it('can be a promoted copy of another, which has a timeline of its own', async () => {
     const primary = await own.postgres({ version: '15' });
     await ask(primary.url, 'create table copied (n int)');
