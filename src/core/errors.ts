@@ -23,6 +23,7 @@ export const ERRORS = {
   PG_SYNC_STANDBY: { exit: 2, cure: 'Take this reader out of synchronous_standby_names: Dify\'s COMMIT would wait for it for ever.' },
   PG_NOT_VISIBLE: { exit: 1, cure: 'A commit stays invisible: a synchronous standby is missing. Bring it back or take it out of synchronous_standby_names.' },
   BARRIER_BLOCKED: { exit: 1, cure: 'End the transaction named above, or run migrate again later.' },
+  STREAM_NEVER_RAN: { exit: 1, cure: 'Start `dify-es run` (or `stream` and `sink`) first and leave it running; then migrate.' },
   EPOCH_CHANGED: { exit: 1, cure: 'The source was failed over, restored or upgraded. Run `dify-es status` and then a full `dify-es migrate`.' },
   RUN_OPEN: { exit: 1, cure: 'A backfill with other filters is open. Finish it by running it again, or close it with `dify-es migrate --abandon`.' },
   RUN_VOID: { exit: 1, cure: 'The run was abandoned, or the slot or the source changed while it read. Run `dify-es migrate` again: it starts anew.' },

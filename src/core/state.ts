@@ -92,6 +92,13 @@ export interface BackfillRequired {
   readonly at: string;
 }
 
+/** The columns that a table had when its rows were last known to be right; another set is drift. */
+export interface ColumnsRecord {
+  readonly table: TableName;
+  readonly columns: readonly string[];
+  readonly at: string;
+}
+
 /** A TRUNCATE seen on the log, and what was done about it. */
 export interface TruncateRecord {
   readonly table: TableName;
@@ -156,6 +163,7 @@ export const stateKeys = {
   run: (runId: string): string => `backfill/run/${runId}`,
   segment: (runId: string, table: TableName, scan: number, segment: number): string => `backfill/segment/${runId}/${table}/${scan}/${segment}`,
   required: (table: TableName): string => `backfill/required/${table}`,
+  columns: (table: TableName): string => `columns/${table}`,
   truncate: (table: TableName, lsn: string): string => `truncate/${table}/${lsn}`,
   switched: (tenantId: string): string => `tenant/switched/${tenantId}`,
   retention: (tenantId: string): string => `tenant/retention/${tenantId}`,

@@ -1,0 +1,29 @@
+import { openPlatform } from '../run/platform.ts';
+import { startSink } from '../run/sink.ts';
+import { startStream } from '../run/stream.ts';
+import { untilStopped } from './until-stopped.ts';
+import { defineVerb } from './verb.ts';
+
+export const run = defineVerb({
+  name: 'run',
+  summary: 'stream and sink in one process, until it is stopped',
+  writes: true,
+  declare: () => {},
+  read: () => ({}),
+  async run({ config, log, signal }) {
+    const platform = await openPlatform(config, log);
+    try {
+      const member = await startSink(config, platform, log);
+      const reader = await startStream(config, platform, log).catch(async (error: unknown) => {
+        await member.stop();
+        throw error;
+      });
+      await untilStopped(signal, [member.failed, reader.done], async () => {
+        await Promise.all([reader.stop(), member.stop()]);
+      });
+      return 0;
+    } finally {
+      await platform.close();
+    }
+  },
+});

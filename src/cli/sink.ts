@@ -1,0 +1,22 @@
+import { openPlatform } from '../run/platform.ts';
+import { startSink } from '../run/sink.ts';
+import { untilStopped } from './until-stopped.ts';
+import { defineVerb } from './verb.ts';
+
+export const sink = defineVerb({
+  name: 'sink',
+  summary: 'a member of the consumer group: writes documents, until it is stopped; several may run',
+  writes: true,
+  declare: () => {},
+  read: () => ({}),
+  async run({ config, log, signal }) {
+    const platform = await openPlatform(config, log);
+    try {
+      const member = await startSink(config, platform, log);
+      await untilStopped(signal, [member.failed], () => member.stop());
+      return 0;
+    } finally {
+      await platform.close();
+    }
+  },
+});
