@@ -15,13 +15,14 @@ export function copyLine(columns: readonly string[], row: TextRow): string {
   return `${columns.map((column) => copyField(row[column] ?? null)).join('\t')}\n`;
 }
 
-const SPECIAL = /[\\\n\r\t]/;
-const SPECIALS = /[\\\n\r\t]/g;
-const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+const ESCAPES = [['\\', '\\\\'], ['\n', '\\n'], ['\r', '\\r'], ['\t', '\\t']] as const;
 
+/** Plain searches instead of one regular expression: most values have nothing to escape, and there are tens of MB. */
 function copyField(text: string | null): string {
   if (text === null) return '\\N';
-  return SPECIAL.test(text) ? text.replace(SPECIALS, (char) => ESCAPES[char] as string) : text;
+  let escaped = text;
+  for (const [special, escape] of ESCAPES) if (escaped.includes(special)) escaped = escaped.replaceAll(special, escape);
+  return escaped;
 }
 
 /** Loads rows by one COPY, streaming: the memory it takes does not grow with their number. Returns how many. */
