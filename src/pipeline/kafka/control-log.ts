@@ -66,7 +66,6 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
         logger.debug({ topic, error: toDifyEsError(error, 'follow the control topic').message }, 'control topic not readable');
         await sleep(pause);
         pause = Math.min(pause * 2, 5_000);
-        await reader.recover(error);
       }
     }
   };
@@ -119,11 +118,6 @@ async function endOf(reader: PartitionReader, topic: string): Promise<bigint> {
   try {
     return (await reader.offsets(topic, 'end')).get(0) ?? 0n;
   } catch (error) {
-    await reader.recover(error);
-    try {
-      return (await reader.offsets(topic, 'end')).get(0) ?? 0n;
-    } catch (again) {
-      throw toDifyEsError(again, 'find the end of the control topic');
-    }
+    throw toDifyEsError(error, 'find the end of the control topic');
   }
 }

@@ -48,7 +48,6 @@ export async function openGroupLag(kafka: KafkaClient, names: TopicNames, groupI
     try {
       return await action();
     } catch (error) {
-      await reader.recover(error);
       throw toDifyEsError(error, doing);
     }
   };

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DifyEsError } from '../../core/errors.ts';
 import { classifyKafkaError, toDifyEsError } from './kafka-errors.ts';
 import { KafkaBatch, type KafkaClient } from './kafkajs.ts';
@@ -61,15 +62,42 @@ export interface PartitionReader {
   read(topic: string, partition: number, from: bigint, options: ReadOptions): Promise<Slice & { readonly restarted: boolean }>;
   /** The first offset of each partition, or the one behind the last (records of open transactions included). */
   offsets(topic: string, which: 'beginning' | 'end'): Promise<Map<number, bigint>>;
-  /** After an error that may pass, before the next attempt. Never throws. */
-  recover(error: unknown): Promise<void>;
   close(): Promise<void>;
 }
 
+/** About 5 s together: a leader election, a broker that restarts. */
+const PAUSES_MS = [50, 100, 200, 400, 800, 1_000, 1_000, 1_000];
+
+/** Every call is tried again while the error may pass; what is thrown in the end is the error of kafkajs. */
 export function createPartitionReader(kafka: KafkaClient): PartitionReader {
   const cluster = createCluster(kafka);
+  let closed = false;
 
-  const offsets = async (topic: string, which: 'beginning' | 'end'): Promise<Map<number, bigint>> => {
+  const recover = async (error: unknown): Promise<void> => {
+    const { name, host, port } = error as { name?: string; host?: string; port?: number };
+    try {
+      if (name === 'KafkaJSConnectionClosedError' && host !== undefined && port !== undefined) cluster.removeBroker({ host, port });
+      if (!cluster.isConnected()) await cluster.connect();
+      await cluster.refreshMetadata();
+    } catch {
+      // The next attempt says what is wrong.
+    }
+  };
+
+  const attempt = async <T>(action: () => Promise<T>): Promise<T> => {
+    for (const pause of PAUSES_MS) {
+      try {
+        return await action();
+      } catch (error) {
+        if (closed || !classifyKafkaError(error).retriable) throw error;
+        await sleep(pause);
+        await recover(error);
+      }
+    }
+    return action();
+  };
+
+  const readOffsets = async (topic: string, which: 'beginning' | 'end'): Promise<Map<number, bigint>> => {
     await cluster.refreshMetadataIfNecessary();
     const partitions = cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => ({ partition: partitionId }));
     const [answer] = await cluster.fetchTopicsOffset([{ topic, partitions, fromBeginning: which === 'beginning' }]);
@@ -99,7 +127,9 @@ export function createPartitionReader(kafka: KafkaClient): PartitionReader {
     async connect(topics) {
       try {
         await cluster.connect();
-        for (const topic of topics) await cluster.addTargetTopic(topic);
+        await attempt(async () => {
+          for (const topic of topics) await cluster.addTargetTopic(topic);
+        });
       } catch (error) {
         await cluster.disconnect().catch(() => undefined);
         throw toDifyEsError(error, `read ${topics.join(', ')}`);
@@ -108,25 +138,18 @@ export function createPartitionReader(kafka: KafkaClient): PartitionReader {
     partitions: (topic) => cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => partitionId),
     async read(topic, partition, from, options) {
       try {
-        return { ...(await fetchOnce(topic, partition, from, options)), restarted: false };
+        return { ...(await attempt(() => fetchOnce(topic, partition, from, options))), restarted: false };
       } catch (error) {
         if (classifyKafkaError(error).reason !== 'OFFSET_OUT_OF_RANGE') throw error;
-        const beginning = (await offsets(topic, 'beginning')).get(partition) ?? 0n;
+        const beginning = (await attempt(() => readOffsets(topic, 'beginning'))).get(partition) ?? 0n;
         return { messages: [], next: beginning, restarted: true };
       }
     },
-    offsets,
-    async recover(error) {
-      const { name, host, port } = error as { name?: string; host?: string; port?: number };
-      try {
-        if (name === 'KafkaJSConnectionClosedError' && host !== undefined && port !== undefined) cluster.removeBroker({ host, port });
-        if (!cluster.isConnected()) await cluster.connect();
-        await cluster.refreshMetadata();
-      } catch {
-        // The next read says what is wrong.
-      }
+    offsets: (topic, which) => attempt(() => readOffsets(topic, which)),
+    close: () => {
+      closed = true;
+      return cluster.disconnect();
     },
-    close: () => cluster.disconnect(),
   };
 }
 

@@ -1,9 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TABLES, type TableName } from '../../core/contracts.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import { PARTITIONER } from '../../core/row-key.ts';
 import { type ControlLog, type LayoutRecord, stateKeys } from '../../core/state.ts';
 import { type Admin, ConfigResourceTypes, type KafkaClient } from './kafkajs.ts';
-import { toDifyEsError } from './kafka-errors.ts';
+import { classifyKafkaError, toDifyEsError } from './kafka-errors.ts';
 
 export interface TopicNames {
   readonly table: Readonly<Record<TableName, string>>;
@@ -149,7 +150,7 @@ export async function ensureTopics(kafka: KafkaClient, names: TopicNames, wanted
     const missing = plan(names, partitions, wanted.replicationFactor).filter(({ topic }) => !states.find((state) => state.topic === topic)!.exists);
     if (missing.length > 0) {
       await admin.createTopics({
-        waitForLeaders: true,
+        waitForLeaders: false,
         topics: missing.map(({ topic, partitions: numPartitions, config }) => ({
           topic,
           numPartitions,
@@ -158,9 +159,25 @@ export async function ensureTopics(kafka: KafkaClient, names: TopicNames, wanted
         })),
       });
     }
+    if (missing.length > 0) await untilReady(admin, names);
     const altered = await correctSettings(admin, names, states.filter(({ exists }) => exists), partitions);
     return { created: missing.map(({ topic }) => topic), altered };
   });
+}
+
+/** A topic that was just made is unknown to a broker, or without a leader, for up to seconds on a busy machine. */
+async function untilReady(admin: Admin, names: TopicNames): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  for (;;) {
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [...names.all] });
+      if (topics.every(({ partitions }) => partitions.length > 0 && partitions.every(({ leader }) => leader >= 0))) return;
+    } catch (error) {
+      const { code } = classifyKafkaError(error);
+      if (Date.now() > deadline || (code !== 'KAFKA_TOPIC_MISSING' && code !== 'KAFKA_UNREACHABLE')) throw error;
+    }
+    await sleep(100);
+  }
 }
 
 /** AlterConfigs replaces all settings of a topic (KafkaJS has no incremental form), so those set by others are sent along. */

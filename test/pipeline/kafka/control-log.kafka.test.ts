@@ -1,0 +1,208 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type LayoutRecord, stateKeys } from '../../../src/core/state.ts';
+import { createSchemaBook } from '../../../src/pipeline/encode/schema-book.ts';
+import { schemaOf, schemaRecordOf } from '../../../src/pipeline/encode/row-schema.ts';
+import { createKafka } from '../../../src/pipeline/kafka/client.ts';
+import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
+import { describeTopics, ensureTopics, pinLayout, verifyTopics, withAdmin } from '../../../src/pipeline/kafka/topics.ts';
+import { isolate } from '../../support/servers.ts';
+import { Bench, benchFor, PARTITIONS, RUNS, row, Seen, silent } from './harness.ts';
+
+const here = isolate(import.meta.filename);
+let shared: Bench;
+beforeAll(async () => {
+  shared = new Bench(here.brokers, here.topicPrefix);
+  await shared.setup();
+});
+afterAll(() => shared.close());
+
+describe('the control log', () => {
+  it('shows a record at once to its writer, soon to another view, and to one that opens later', async () => {
+    const bench = benchFor(shared);
+    const [writer, other] = [await bench.control(), await bench.control()];
+    const key = `test/${randomUUID()}`;
+    const seen = new Seen<string>();
+    other.onChange((changed) => seen.add(changed));
+    await writer.put(key, { lsn: '16/B374D848', deep: { list: [1, null] } });
+    expect(writer.get(key)).toEqual({ lsn: '16/B374D848', deep: { list: [1, null] } });
+    await seen.until((keys) => keys.includes(key));
+    expect(other.get(key)).toEqual(writer.get(key));
+    expect((await bench.control()).get(key)).toEqual(writer.get(key));
+  });
+
+  it('keeps the later of two writes of one key in every view', async () => {
+    const bench = benchFor(shared);
+    const [a, b] = [await bench.control(), await bench.control()];
+    const key = `test/${randomUUID()}`;
+    for (let value = 0; value < 20; value++) await (value % 2 ? a : b).put(key, value);
+    await Promise.all([a.refresh(), b.refresh()]);
+    expect([a.get(key), b.get(key)]).toEqual([19, 19]);
+  });
+
+  it('forgets what was removed', async () => {
+    const bench = benchFor(shared);
+    const control = await bench.control();
+    const key = `test/${randomUUID()}`;
+    await control.put(key, 1);
+    await control.remove(key);
+    expect(control.get(key)).toBeUndefined();
+    expect((await bench.control()).get(key)).toBeUndefined();
+  });
+
+  it('brings with refresh everything that was acknowledged before, also to a view that heard nothing yet', async () => {
+    const bench = benchFor(shared);
+    const [writer, other] = [await bench.control(), await bench.control()];
+    for (let round = 0; round < 20; round++) {
+      const key = `test/${randomUUID()}`;
+      await writer.put(key, round);
+      await other.refresh();
+      expect(other.get(key)).toBe(round);
+    }
+  });
+
+  it('shows its own write although another writer has a transaction open on the topic', async () => {
+    const bench = benchFor(shared);
+    const control = await bench.control();
+    const producer = bench.kafka.producer({ transactionalId: randomUUID(), idempotent: true, maxInFlightRequests: 1, createPartitioner: () => () => 0 });
+    await producer.connect();
+    bench.later(() => producer.disconnect());
+    const open = await producer.transaction();
+    await open.send({ topic: bench.names.control, messages: [{ key: 'test/open', value: '1' }] });
+    const key = `test/${randomUUID()}`;
+    await control.put(key, 1);
+    expect(control.get(key)).toBe(1);
+    await open.abort();
+    await control.refresh();
+    expect(control.get(key)).toBe(1);
+    expect(control.get('test/open')).toBeUndefined();
+  });
+
+  it('passes over a record that is no JSON', async () => {
+    const bench = benchFor(shared);
+    const producer = bench.kafka.producer({ createPartitioner: () => () => 0 });
+    await producer.connect();
+    bench.later(() => producer.disconnect());
+    await producer.send({ topic: bench.names.control, messages: [{ key: 'test/foreign', value: 'not json' }] });
+    const control = await bench.control();
+    expect(control.get('test/foreign')).toBeUndefined();
+    expect(control.get(stateKeys.layout)).toBeDefined();
+  });
+
+  it('opens fast enough for a verb that only looks', async () => {
+    const bench = benchFor(shared);
+    const control = await bench.control();
+    await Promise.all(Array.from({ length: 500 }, (_, index) => control.put(`test/many/${index}`, { index })));
+    const times: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      const start = performance.now();
+      const view = await openControlLog({ kafka: bench.kafka, topic: bench.names.control, logger: silent });
+      times.push(performance.now() - start);
+      expect(view.entries('test/many/')).toHaveLength(500);
+      await view.close();
+    }
+    console.log('control log opened in ms', times.map(Math.round));
+  });
+
+  it('says which topic is missing before the first setup, and that no broker answers', async () => {
+    const missing = new Bench(here.brokers, `${here.topicPrefix}-none`);
+    await expect(missing.control()).rejects.toMatchObject({ code: 'KAFKA_TOPIC_MISSING' });
+    const nobody = createKafka({ brokers: ['127.0.0.1:1'], clientId: 'test' }, silent);
+    await expect(openControlLog({ kafka: nobody, topic: 'x', logger: silent })).rejects.toMatchObject({ code: 'KAFKA_UNREACHABLE' });
+  });
+
+  it('leaves no consumer group behind', async () => {
+    const bench = benchFor(shared);
+    await bench.control();
+    const { groups } = await withAdmin(bench.kafka, 'list groups', (admin) => admin.listGroups());
+    expect(groups.map(({ groupId }) => groupId).filter((group) => group.includes(here.topicPrefix))).toEqual([]);
+  });
+});
+
+describe('schemas', () => {
+  it('are waited for until they are on the control topic', async () => {
+    const bench = benchFor(shared);
+    const [writer, reader] = [await bench.control(), await bench.control()];
+    const schema = schemaOf({ table: RUNS, columns: ['id', randomUUID()] });
+    const book = createSchemaBook(reader);
+    expect(book.get(schema.hex)).toBeUndefined();
+    const waiting = book.wait(schema.hex);
+    await writer.put(stateKeys.schema(schema.hex), schemaRecordOf(schema));
+    expect((await waiting).shape).toEqual(schema.shape);
+    expect(book.get(schema.hex)?.shape).toEqual(schema.shape);
+  });
+
+  it('that never come end with the cure', async () => {
+    const book = createSchemaBook(await benchFor(shared).control());
+    await expect(book.wait('0000000000000000', 50)).rejects.toMatchObject({ code: 'KAFKA_SCHEMA_UNKNOWN' });
+  });
+});
+
+describe('the topics on the brokers', () => {
+  it('are made as they are checked, and made twice without a change', async () => {
+    const bench = benchFor(shared, `${here.topicPrefix}-made`);
+    const wanted = { partitions: 2, replicationFactor: 1 };
+    expect((await ensureTopics(bench.kafka, bench.names, wanted)).created).toHaveLength(6);
+    expect(await ensureTopics(bench.kafka, bench.names, { ...wanted, partitions: 9 })).toEqual({ created: [], altered: [] });
+    const states = await withAdmin(bench.kafka, 'describe', (admin) => describeTopics(admin, bench.names));
+    expect(verifyTopics(states, bench.names, 2)).toEqual([]);
+  });
+
+  it('that somebody set otherwise are corrected, and what else was set stays', async () => {
+    const bench = benchFor(shared, `${here.topicPrefix}-set`);
+    const wanted = { partitions: 1, replicationFactor: 1 };
+    await ensureTopics(bench.kafka, bench.names, wanted);
+    const topic = bench.names.table[RUNS];
+    await withAdmin(bench.kafka, 'break', (admin) =>
+      admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries: [{ name: 'cleanup.policy', value: 'delete' }, { name: 'retention.bytes', value: '123456789' }] }] }),
+    );
+    const describe = () => withAdmin(bench.kafka, 'describe', (admin) => describeTopics(admin, bench.names));
+    await expect.poll(async () => verifyTopics(await describe(), bench.names, 1).map(({ what }) => what), { timeout: 20_000 }).toContain('cleanup.policy');
+    expect((await ensureTopics(bench.kafka, bench.names, wanted)).altered).toEqual([topic]);
+    await expect.poll(async () => verifyTopics(await describe(), bench.names, 1), { timeout: 20_000 }).toEqual([]);
+    expect((await describe()).find((state) => state.topic === topic)?.config['retention.bytes']).toBe('123456789');
+  });
+
+  it('with a partition more are refused, since rows would change partition', async () => {
+    const bench = new Bench(here.brokers, `${here.topicPrefix}-grown`);
+    try {
+      await bench.setup();
+      const control = await bench.control();
+      expect(control.get<LayoutRecord>(stateKeys.layout)?.partitions).toBe(PARTITIONS);
+      await withAdmin(bench.kafka, 'grow', (admin) => admin.createPartitions({ topicPartitions: Object.values(bench.names.table).map((topic) => ({ topic, count: PARTITIONS + 1 })) }));
+      await expect.poll(() => pinLayout(bench.kafka, bench.names, control).then(() => 'fine', (error: { code: string }) => error.code), { timeout: 10_000 }).toBe('KAFKA_LAYOUT_CHANGED');
+    } finally {
+      await bench.close();
+    }
+  });
+
+  it('that are not there yet say so to a writer', async () => {
+    const bench = benchFor(shared, `${here.topicPrefix}-nothing`);
+    await expect(pinLayout(bench.kafka, bench.names, await shared.control())).rejects.toMatchObject({ code: 'KAFKA_TOPIC_MISSING' });
+  });
+});
+
+describe('dead letters', () => {
+  it('are listed by cause, found by id and settled on the control topic', async () => {
+    const { createLetterWriter, openDeadLetters } = await import('../../../src/pipeline/kafka/dead-letters.ts');
+    const bench = benchFor(shared);
+    const control = await bench.control();
+    const writer = createLetterWriter(bench.kafka, bench.names);
+    bench.later(() => writer.close());
+    const value = Buffer.from([0xc3, 0x01, 0xff, 0x00]);
+    const letter = { cause: 'refused' as const, detail: 'mapper_parsing_exception at created_at', table: RUNS, key: row('an-id', '').key, version: row('', '').version, origin: { stage: 'sink' as const, topic: 't', partition: 1, offset: '7' }, value };
+    await writer.park([letter, { ...letter, cause: 'row-gone', value: null }, { ...letter, value: Buffer.alloc(2_000_000, 1) }, letter]);
+    const letters = await openDeadLetters(bench.kafka, bench.names, control);
+    bench.later(() => letters.close());
+    expect((await letters.groups()).map(({ cause, open }) => [cause, open])).toEqual([['refused', 3], ['row-gone', 1]]);
+    const all = [];
+    for await (const slice of letters.letters()) all.push(...slice);
+    const first = await letters.get(all[0]!.id);
+    expect(first).toMatchObject({ ...letter, state: 'open' });
+    expect(first!.value!.equals(value)).toBe(true);
+    await letters.settle(all[0]!.id, 'accepted', 'a test row');
+    expect((await letters.get(all[0]!.id))?.state).toBe('accepted');
+    expect((await letters.groups())[0]).toMatchObject({ cause: 'refused', open: 2, accepted: 1, redriven: 0 });
+    for (const id of ['0:999999', '1:0', 'nonsense', '0:-1', '']) expect(await letters.get(id)).toBeUndefined();
+  });
+});
