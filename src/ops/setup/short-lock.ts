@@ -33,7 +33,7 @@ export interface ShortLock {
 /** Runs the statement as soon as its lock can be had within a moment; SETUP_BLOCKED names who held it for `waitMs`. */
 export async function withShortLock({ work, watch, say, signal, patiently }: OpsSession, { what, table, statements, waitMs }: ShortLock): Promise<void> {
   const deadline = Date.now() + waitMs;
-  let lastTry = Number.NEGATIVE_INFINITY;
+  let lastTry = Date.now();
   let said = '';
   for (;;) {
     if (signal.aborted) throw stopped();
