@@ -37,13 +37,17 @@ export class Documents {
     this.#signal = signal;
   }
 
-  /** The open indices of the table (of these tenants; none named: of all), sorted by name; exactly ours. */
+  /**
+   * The open indices of the table (of these tenants; none named: of all), sorted by name; exactly ours. Refreshed, so
+   * that counts and searches see what was written up to now.
+   */
   async indices(table: TableName, tenantIds: readonly string[]): Promise<IndexInfo[]> {
     const connector = CONNECTORS[table];
     const patterns = tenantIds.length === 0 ? [indexPattern(this.#prefix, connector)] : tenantIds.map((tenant) => tenantPattern(this.#prefix, connector, tenant));
     interface Line { index: string; 'docs.count': string | null }
     const found: IndexInfo[] = [];
     for (const pattern of patterns) {
+      await this.#rawOrGone('POST', `/${pattern}/_refresh`, undefined, { expand_wildcards: 'open' });
       const answer = await this.#raw('GET', `/_cat/indices/${pattern}`, undefined, { format: 'json', h: 'index,docs.count', expand_wildcards: 'open' });
       for (const line of JSON.parse(answer.toString('utf8')) as Line[]) {
         const parts = parseIndexName(this.#prefix, [connector], line.index);
@@ -66,11 +70,6 @@ export class Documents {
       if (attempt === ATTEMPTS) throw new DifyEsError('ES_UNREADABLE', `${addresses[failed]!.index} cannot be read: ${item?.kind === 'failed' ? item.type : ''}`);
       await this.#backOff(attempt);
     }
-  }
-
-  /** Makes everything written so far visible to searches. False when the index is gone. */
-  async refresh(index: string): Promise<boolean> {
-    return (await this.#rawOrGone('POST', `/${index}/_refresh`)) !== null;
   }
 
   /** All documents of an index at one point in time, ids and versions only, page by page. An index that is gone has none. */

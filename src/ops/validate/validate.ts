@@ -150,7 +150,6 @@ class ValidationRun {
     const total = indices.reduce((sum, { documents }) => sum + documents, 0);
     let count = 0;
     for (const { name, parts } of indices) {
-      if (!(await this.#ports.documents.refresh(name))) continue;
       for await (const page of this.#ports.documents.scan(name)) {
         await this.#hold(await suspectsOfDocuments(this.#compare, table, page));
         this.#tally.documents(table.source.table, parts.tenantId, parts.month, page.length);
