@@ -15,17 +15,28 @@ export function majorOf(version: string): number | undefined {
   return match ? Number(match[1]) : undefined;
 }
 
-/**
- * The home of a JDK of at least `least`: DIFY_ES_JAVA_HOME when it fits, else JAVA_HOME, else the oldest that fits, since
- * a server is tested by its makers with the Java of its time. `what` names the server in the message.
- */
+export interface Jdk {
+  readonly home: string;
+  /** 0 when there is no JDK in the folder. */
+  readonly major: number;
+}
+
+/** The home of a JDK of at least `least` that the server's user can run. `what` names the server in the message. */
 export function findJava(what: string, least: number, user: ServerUser | undefined): string {
   const named = [process.env['DIFY_ES_JAVA_HOME'], process.env['JAVA_HOME']].filter((home): home is string => home !== undefined && home !== '');
   const found = [...named, ...installed()].map((home) => ({ home, major: majorOfHome(home) }));
-  const fitting = found.filter(({ home, major }) => major >= least && canReach(join(home, 'bin'), user));
-  const preferred = fitting.find(({ home }) => named.includes(home)) ?? fitting.sort((a, b) => a.major - b.major)[0];
-  if (preferred) return preferred.home;
-  const have = [...new Set(found.filter(({ major }) => major > 0).map(({ major }) => major))].join(', ') || 'none';
+  return chooseJava(what, least, found.filter(({ home }) => canReach(join(home, 'bin'), user)), named).home;
+}
+
+/**
+ * Of those that fit the first one named by DIFY_ES_JAVA_HOME or JAVA_HOME, else the oldest, since a server is tested by
+ * its makers with the Java of its time.
+ */
+export function chooseJava(what: string, least: number, found: readonly Jdk[], named: readonly string[]): Jdk {
+  const fitting = found.filter(({ major }) => major >= least).sort((a, b) => a.major - b.major);
+  const chosen = named.map((home) => fitting.find((jdk) => jdk.home === home)).find((jdk) => jdk !== undefined) ?? fitting[0];
+  if (chosen) return chosen;
+  const have = [...new Set(found.map(({ major }) => major).filter((major) => major > 0))].join(', ') || 'none';
   throw new LocalFault(`${what} needs a JDK of version ${least} or later (found: ${have}): install one, or set DIFY_ES_JAVA_HOME to its folder`);
 }
 

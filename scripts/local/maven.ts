@@ -58,7 +58,7 @@ export function copyTree(from: string, into: string): void {
 }
 
 async function maven(args: readonly string[], what: string, cwd: string): Promise<void> {
-  const result = await run('mvn', ['-B', '-q', ...args], { cwd });
+  const result = await run('mvn', ['-B', '-q', '-Dstyle.color=never', ...args], { cwd });
   if (result.error) throw new LocalFault('Maven (mvn) is not on the PATH: install it (Debian: apt install maven, macOS: brew install maven)');
   if (result.status === 0) return;
   const reason = `${result.stdout}\n${result.stderr}`.split('\n').find((line) => line.includes('ERROR')) ?? 'no reason given';

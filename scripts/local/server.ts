@@ -48,7 +48,8 @@ export interface ServerPlan {
   readonly remove: readonly string[];
 }
 
-const READY_MS = 120_000;
+/** Generous: three JVMs start on a machine that may be busy with much else. */
+const READY_MS = 300_000;
 const STOP_MS = 60_000;
 
 /** The server of the plan; `mark` is its process when it runs already. */

@@ -48,7 +48,7 @@ export function reachableDir(dir: string, user: ServerUser | undefined): string 
   makeDir(stand);
   // The temporary directory is everybody's: a folder or link put there by somebody else must not become our data folder.
   const found = lstatSync(stand);
-  if (!found.isDirectory() || found.uid !== process.getuid?.()) throw new LocalFault(`${stand} belongs to somebody else: remove it, or set TMPDIR`);
+  if (!found.isDirectory() || ![process.getuid?.(), user?.uid].includes(found.uid)) throw new LocalFault(`${stand} belongs to somebody else: remove it, or set TMPDIR`);
   if (!canReach(stand, user)) throw new LocalFault(`${dir} cannot be read by the user the servers run as, nor can ${stand}: use a folder open to all, with --dir and DIFY_ES_SERVER_CACHE`);
   return stand;
 }

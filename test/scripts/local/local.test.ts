@@ -1,17 +1,18 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { readEnvFile, writeEnvFile } from '../../../scripts/local/env-file.ts';
-import { majorOf } from '../../../scripts/local/java.ts';
+import { chooseJava, majorOf } from '../../../scripts/local/java.ts';
 import { withLock } from '../../../scripts/local/lock.ts';
 import { choosePort, freePort, isFree } from '../../../scripts/local/ports.ts';
 import { isAlive, markOf, signal, waitForEnd } from '../../../scripts/local/process.ts';
 import { run } from '../../../scripts/local/run.ts';
+import { canReach, giveTo, reachableDir, serverUser } from '../../../scripts/local/user.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'dify-es-local-test-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -89,8 +90,51 @@ describe('the lock', () => {
   });
 });
 
-describe('the version of a JDK', () => {
-  it('is its first number, the second one for the old scheme', () => {
+describe('the JDK of a server', () => {
+  const found = [{ home: '/jdk25', major: 25 }, { home: '/jdk17', major: 17 }, { home: '/jdk21', major: 21 }, { home: '/empty', major: 0 }];
+
+  it('is the oldest that fits, unless the environment names one that fits', () => {
+    expect(chooseJava('Kafka', 17, found, []).home).toBe('/jdk17');
+    expect(chooseJava('Elasticsearch', 21, found, ['/jdk17', '/jdk25']).home).toBe('/jdk25');
+  });
+
+  it('that does not exist is one line with the cure', () => {
+    expect(() => chooseJava('Elasticsearch 9.5.3', 26, found, [])).toThrow('Elasticsearch 9.5.3 needs a JDK of version 26 or later (found: 25, 17, 21): install one, or set DIFY_ES_JAVA_HOME to its folder');
+    expect(() => chooseJava('Kafka', 17, [], [])).toThrow('(found: none)');
+  });
+
+  it('has as version its first number, the second one in the old scheme', () => {
     expect(['"17.0.15"', '25', '1.8.0_402', '21-ea', 'none'].map(majorOf)).toEqual([17, 25, 8, 21, undefined]);
+  });
+});
+
+it('Maven that is missing is one line with the cure', async () => {
+  const script = resolve(import.meta.dirname, '../../../scripts/local/cli.ts');
+  const bin = join(scratch, 'bin');
+  mkdirSync(bin);
+  const env = { PATH: bin, DIFY_ES_SERVER_CACHE: join(scratch, 'cache') };
+  const result = await run(process.execPath, ['--disable-warning=TimeoutNegativeWarning', script, 'up', '--only', 'kafka', '--dir', join(scratch, 'no-maven')], { env });
+  expect(result.stderr).toBe('Maven (mvn) is not on the PATH: install it (Debian: apt install maven, macOS: brew install maven)\n');
+  expect(result.status).toBe(1);
+});
+
+describe('as root', () => {
+  it('the servers run as a user that exists', () => {
+    const asRoot = process.getuid?.() === 0;
+    expect(serverUser('root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533:nobody:/:/bin/false\n')).toEqual(asRoot ? { uid: 65534, gid: 65533 } : undefined);
+    if (asRoot) expect(() => serverUser('root:x:0:0::/root:/bin/sh\n')).toThrow('has no user nobody: set DIFY_ES_SERVER_USER to one that exists');
+  });
+
+  it.runIf(process.getuid?.() === 0)('a folder that the server\'s user cannot enter is replaced by the same one each time', () => {
+    const user = serverUser();
+    const hidden = join(scratch, 'hidden');
+    mkdirSync(hidden);
+    chmodSync(hidden, 0o700);
+    const stand = reachableDir(join(hidden, 'data'), user);
+    expect(stand.startsWith(scratch)).toBe(false);
+    expect(canReach(stand, user)).toBe(true);
+    giveTo(stand, user);
+    expect(reachableDir(join(hidden, 'data'), user)).toBe(stand);
+    rmSync(stand, { recursive: true });
   });
 });
