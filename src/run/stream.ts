@@ -2,7 +2,8 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
 import { type Relation, TABLES, type TableName } from '../core/contracts.ts';
 import { formatLsn, type Lsn } from '../core/lsn.ts';
-import { stateKeys, type BackfillRequired, type ControlLog, type TruncateRecord } from '../core/state.ts';
+import { stateKeys, type BackfillRequired, type ControlLog, type EpochRecord, type TruncateRecord } from '../core/state.ts';
+import type { WalVerdict } from '../ops/watch/wal-budget.ts';
 import type { EpochDecision } from '../pipeline/capture/epoch.ts';
 import { STREAM_DEFAULTS, type StreamHooks, type StreamProgress } from '../pipeline/capture/stream-contract.ts';
 import { StreamLoop } from '../pipeline/capture/stream-loop.ts';
@@ -11,9 +12,11 @@ import { RecordMaker } from '../pipeline/decode/record-maker.ts';
 import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
 import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
+import { requireBackfill, type RequireOptions } from './backfill-required.ts';
 import { pgTarget } from './connections.ts';
 import type { Platform } from './platform.ts';
 import { driftOf, recordColumns } from './schema-drift.ts';
+import { watchSource } from './source-watch.ts';
 
 /** An acknowledgement of a topic with one replica may sit in the page cache of one machine; see topicConfig's flush.ms. */
 const SINGLE_REPLICA_HOLD_MS = 3_000;
@@ -24,11 +27,18 @@ export interface StreamRun {
   stop(): Promise<void>;
 }
 
+/** For metrics and the console. */
+export interface StreamWatchers {
+  readonly onProgress?: (progress: StreamProgress) => void;
+  readonly onWal?: (verdict: WalVerdict) => void;
+}
+
 /** The reader, wired: slot → whole rows → Kafka. Throws at once what keeps it from starting. */
-export async function startStream(config: Config, platform: Platform, log: Logger, onProgress: (progress: StreamProgress) => void = () => {}): Promise<StreamRun> {
+export async function startStream(config: Config, platform: Platform, log: Logger, hooks: StreamWatchers = {}): Promise<StreamRun> {
   const { kafka, names, state } = platform;
   const { postgres, program } = config;
   const layout = await pinLayout(kafka, names, state.control);
+  const stopping = new AbortController();
   const loop = new StreamLoop({
     log,
     options: {
@@ -52,17 +62,26 @@ export async function startStream(config: Config, platform: Platform, log: Logge
         return state.control.get(stateKeys.cleanup(runId)) !== undefined;
       },
     },
-    hooks: { ...hooksOf(config, state.control, log), onEpochRecorded: (record) => state.mirrorEpoch(record), onProgress },
+    hooks: { ...hooksOf(config, state.control, log, stopping.signal), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(hooks.onProgress ? { onProgress: hooks.onProgress } : {}) },
   });
-  const done = loop.run();
+  const reading = loop.run();
+  const watching = watchSource({ config, control: state.control, log, signal: stopping.signal, stopReader: () => loop.stop(), ...(hooks.onWal ? { onWal: hooks.onWal } : {}) });
+  const done = Promise.all([reading, watching]).then(() => undefined);
   done.catch(() => undefined);
-  return { done, stop: () => loop.stop() };
+  return {
+    done,
+    async stop() {
+      stopping.abort();
+      await loop.stop();
+      await watching.catch(() => undefined);
+    },
+  };
 }
 
-function hooksOf(config: Config, control: ControlLog, log: Logger): StreamHooks {
+function hooksOf(config: Config, control: ControlLog, log: Logger, signal: AbortSignal): StreamHooks {
   return {
-    onEpoch: (decision) => requireBackfill(control, decision),
-    onRelation: async (relation, commitLsn) => noteColumns(control, relation, commitLsn, log),
+    onEpoch: (decision) => requireBackfill({ control, log, signal }, TABLES, requirementOf(decision)),
+    onRelation: (relation, commitLsn) => noteColumns({ control, log, signal }, relation, commitLsn),
     onTruncate: async (relations, { commitLsn }) => {
       for (const { shape } of relations) await noteTruncate(config, control, shape.table, commitLsn, log);
     },
@@ -70,35 +89,22 @@ function hooksOf(config: Config, control: ControlLog, log: Logger): StreamHooks 
 }
 
 /** A new epoch or a moved slot: changes may be missing, and documents of a lost branch may remain. */
-async function requireBackfill(control: ControlLog, decision: EpochDecision): Promise<void> {
-  for (const table of TABLES) {
-    await control.put(stateKeys.required(table), {
-      table,
-      reason: reasonOf(decision),
-      sinceLsn: formatLsn(decision.highWaterLsn),
-      sinceEpoch: decision.epoch,
-      reconcile: decision.changed !== 'first',
-      at: new Date().toISOString(),
-    } satisfies BackfillRequired);
-  }
-}
-
-function reasonOf({ changed }: EpochDecision): BackfillRequired['reason'] {
-  if (changed === null) return 'slot-created';
-  return changed === 'first' ? 'first-run' : changed;
+function requirementOf(decision: EpochDecision): Omit<BackfillRequired, 'table' | 'at'> {
+  const { changed, highWaterLsn, epoch } = decision;
+  const reason = changed === null ? 'slot-created' : changed === 'first' ? 'first-run' : changed;
+  return { reason, sinceLsn: formatLsn(highWaterLsn), sinceEpoch: epoch, reconcile: changed !== 'first' };
 }
 
 /** ADD COLUMN with a default, DROP and RENAME change rows without any record in the log; the announcement betrays them. */
-async function noteColumns(control: ControlLog, { shape }: Relation, commitLsn: Lsn, log: Logger): Promise<void> {
+async function noteColumns(options: RequireOptions, { shape }: Relation, commitLsn: Lsn): Promise<void> {
+  const { control, log } = options;
   const drift = driftOf(control, shape);
-  if (drift === 'first') return recordColumns(control, shape);
   if (drift === 'same') return;
-  log.warn({ table: shape.table, added: drift.added, removed: drift.removed }, 'the columns of the table have changed: a backfill of it is required');
-  const epoch = control.get<{ epoch: number }>(stateKeys.epoch)?.epoch ?? 1;
-  const required: BackfillRequired = { table: shape.table, reason: 'schema-drift', sinceLsn: formatLsn(commitLsn), sinceEpoch: epoch, reconcile: false, at: new Date().toISOString() };
-  // a requirement that asks for more stays
-  const before = control.get<BackfillRequired>(stateKeys.required(shape.table));
-  await control.put(stateKeys.required(shape.table), before?.reconcile ? { ...before, sinceLsn: required.sinceLsn } : required);
+  if (drift !== 'first') {
+    log.warn({ table: shape.table, added: drift.added, removed: drift.removed }, 'the columns of the table have changed: a backfill of it is required');
+    const sinceEpoch = control.get<EpochRecord>(stateKeys.epoch)?.epoch ?? 1;
+    await requireBackfill(options, [shape.table], { reason: 'schema-drift', sinceLsn: formatLsn(commitLsn), sinceEpoch, reconcile: false });
+  }
   await recordColumns(control, shape);
 }
 

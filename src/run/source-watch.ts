@@ -1,0 +1,118 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { Config } from '../config/config.ts';
+import { TABLES } from '../core/contracts.ts';
+import { DifyEsError } from '../core/errors.ts';
+import { stateKeys, type ControlLog, type EpochRecord } from '../core/state.ts';
+import { readRetainedWal, readWatchedTables, type WatchedTable } from '../ops/watch/source-facts.ts';
+import { judgeWal, type WalSample, type WalVerdict } from '../ops/watch/wal-budget.ts';
+import { openPool, query, type Queryable } from '../pipeline/capture/pg-connection.ts';
+import { dropSlot } from '../pipeline/capture/slot.ts';
+import { requireBackfill } from './backfill-required.ts';
+import { pgTarget } from './connections.ts';
+import { driftOf, recordColumns } from './schema-drift.ts';
+
+const EVERY_MS = 10_000;
+/** Ten minutes of growth. */
+const SAMPLES = 60;
+
+export interface SourceWatchOptions {
+  readonly config: Config;
+  readonly control: ControlLog;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** Ends the reader, so that its slot can be dropped: WAL_BUDGET_ACTION=drop-slot. */
+  readonly stopReader: () => Promise<void>;
+  readonly onWal?: (verdict: WalVerdict) => void;
+  readonly everyMs?: number;
+}
+
+/**
+ * Looks after the source while the reader runs: columns that changed without a record in the log, tables that an upgrade
+ * added and the publication lacks, an identity index that was dropped, and the WAL that the slot holds back.
+ *
+ * Ends with the signal, or throws PG_SLOT_LOST after it gave the slot up. A server that is away is the reader's to report.
+ */
+export async function watchSource(options: SourceWatchOptions): Promise<void> {
+  const { config, signal } = options;
+  const db = openPool(pgTarget(config), { role: 'watch', max: 1, statementTimeoutMs: 30_000 });
+  const samples: WalSample[] = [];
+  const said = new Set<string>();
+  try {
+    while (!signal.aborted) {
+      try {
+        await watchTables(options, db, said);
+        await watchWal(options, db, samples, said);
+      } catch (error) {
+        if (!(error instanceof DifyEsError) || !error.code.endsWith('_UNREACHABLE')) throw error;
+      }
+      await sleep(options.everyMs ?? EVERY_MS, undefined, { signal }).catch(() => undefined);
+    }
+  } finally {
+    await db.end();
+  }
+}
+
+async function watchTables(options: SourceWatchOptions, db: Queryable, said: Set<string>): Promise<void> {
+  const { config, control, log } = options;
+  for (const table of await readWatchedTables(db, config.postgres.schema, config.postgres.publication)) {
+    await noteDrift(options, db, table);
+    const { shape, published, identityUsable } = table;
+    once(said, `identity ${shape.table}`, !identityUsable, () => log.error({ table: shape.table }, 'the identity index is gone or unusable: every UPDATE and DELETE of Dify fails; run `dify-es setup` at once'));
+    once(said, `published ${shape.table}`, !published, () => log.error({ table: shape.table }, 'the table is not in the publication: its changes are lost; run `dify-es setup` and migrate'));
+    if (!published && !control.get(stateKeys.required(shape.table))) {
+      await requireBackfill(options, [shape.table], { reason: 'schema-drift', ...(await positionNow(db, control)), reconcile: true });
+    }
+  }
+}
+
+async function noteDrift(options: SourceWatchOptions, db: Queryable, { shape }: WatchedTable): Promise<void> {
+  const { control, log } = options;
+  const drift = driftOf(control, shape);
+  if (drift === 'same') return;
+  if (drift !== 'first') {
+    log.warn({ table: shape.table, added: drift.added, removed: drift.removed }, 'the columns of the table have changed without a record of its rows: a backfill of it is required');
+    await requireBackfill(options, [shape.table], { reason: 'schema-drift', ...(await positionNow(db, control)), reconcile: false });
+  }
+  await recordColumns(control, shape);
+}
+
+async function watchWal(options: SourceWatchOptions, db: Queryable, samples: WalSample[], said: Set<string>): Promise<void> {
+  const { config, log, onWal } = options;
+  const { slot, walBudget, walBudgetAction } = config.postgres;
+  const wal = await readRetainedWal(db, slot);
+  if (!wal) return;
+  samples.push({ atMs: Date.now(), retainedBytes: wal.retainedBytes });
+  if (samples.length > SAMPLES) samples.shift();
+  const verdict = judgeWal(samples, { serverBytes: wal.serverBytes, budgetBytes: walBudget === 0 ? null : walBudget });
+  onWal?.(verdict);
+  const fields = { retainedBytes: verdict.retainedBytes, limitBytes: verdict.limitBytes, bytesPerSecond: Math.round(verdict.bytesPerSecond), secondsLeft: verdict.secondsLeft };
+  once(said, 'wal unlimited', verdict.level === 'unlimited', () => log.warn(fields, 'neither max_slot_wal_keep_size nor WAL_BUDGET is set: a stopped reader can fill the disk of PostgreSQL'));
+  once(said, 'wal near', verdict.level === 'near', () => log.warn(fields, 'the slot holds back nearly as much WAL as it may'));
+  once(said, 'wal past', verdict.level === 'past', () => log.error(fields, 'the slot holds back more WAL than it may'));
+  if (verdict.level === 'past' && walBudget > 0 && verdict.retainedBytes >= walBudget && walBudgetAction === 'drop-slot') await giveUpSlot(options, db, verdict);
+}
+
+/** The disk of the application counts more than our position. Recorded first: a crash between must not hide the gap. */
+async function giveUpSlot(options: SourceWatchOptions, db: Queryable, verdict: WalVerdict): Promise<never> {
+  const { config, control, stopReader } = options;
+  await requireBackfill(options, TABLES, { reason: 'slot-lost', ...(await positionNow(db, control)), reconcile: true });
+  await stopReader();
+  await dropSlot(db, config.postgres.slot);
+  throw new DifyEsError('PG_SLOT_LOST', `WAL_BUDGET_ACTION=drop-slot: the slot held back ${Math.round(verdict.retainedBytes / 1048576)} MB and was dropped to save the disk`);
+}
+
+/** Only a run whose barrier comes after this moment has read what was found out now. */
+async function positionNow(db: Queryable, control: ControlLog): Promise<{ sinceLsn: string; sinceEpoch: number }> {
+  const [row] = await query<{ lsn: string }>(db, 'SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  return { sinceLsn: row!.lsn, sinceEpoch: control.get<EpochRecord>(stateKeys.epoch)?.epoch ?? 1 };
+}
+
+/** Says a thing when it becomes true, not every ten seconds. */
+function once(said: Set<string>, key: string, isTrue: boolean, say: () => void): void {
+  if (!isTrue) said.delete(key);
+  else if (!said.has(key)) {
+    said.add(key);
+    say();
+  }
+}
