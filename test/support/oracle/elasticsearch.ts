@@ -106,7 +106,7 @@ export function parseDocuments(answer: string): (CanonicalDocument | undefined)[
   const reader = new JsonReader(answer, ANSWER_LIMITS);
   const documents: (CanonicalDocument | undefined)[] = [];
   reader.object((key) => {
-    if (key !== 'docs') reader.value();
+    if (key !== '"docs"') reader.value();
     else reader.array(() => documents.push(parseItem(reader)));
   });
   reader.end();
@@ -116,13 +116,13 @@ export function parseDocuments(answer: string): (CanonicalDocument | undefined)[
 function parseItem(reader: JsonReader): CanonicalDocument | undefined {
   let source: Map<string, string> | undefined;
   reader.object((key) => {
-    if (key === '_source') {
+    if (key === '"_source"') {
       const fields = new Map<string, string>();
-      reader.object((field) => fields.set(field, reader.value()));
+      reader.object((field) => fields.set(JSON.parse(field) as string, reader.value()));
       source = fields;
     } else {
       const value = reader.value();
-      if (key === 'error' && !value.includes('"index_not_found_exception"')) throw new Error(`a document could not be read: ${value.slice(0, 300)}`);
+      if (key === '"error"' && !value.includes('"index_not_found_exception"')) throw new Error(`a document could not be read: ${value.slice(0, 300)}`);
     }
   });
   return source;

@@ -63,18 +63,17 @@ export class JsonReader {
     }
   }
 
-  /** Walks over the members of the next object; `onMember` has to read the value. */
+  /** Walks over the members of the next object; `onMember` gets the key as a canonical string, quotes and all, and has to read the value. */
   object(onMember: (key: string) => void): void {
     this.enter('{');
-    const seen = this.limits.duplicateKeys === 'refuse' ? new Set<string>() : undefined;
+    const seen = this.limits.duplicateKeys === 'refuse' ? new KeySet() : undefined;
     if (!this.take('}')) {
       do {
         this.peek();
         const key = this.string();
-        if (seen?.has(key)) throw new NotJson('a key comes twice');
-        seen?.add(key);
+        if (seen && !seen.add(key)) throw new NotJson('a key comes twice');
         this.expect(':');
-        onMember(JSON.parse(key) as string);
+        onMember(key);
       } while (this.take(','));
       this.expect('}');
     }
@@ -99,15 +98,19 @@ export class JsonReader {
   }
 
   private objectText(): string {
-    const members: string[] = [];
-    this.object((key) => members.push(`${JSON.stringify(key)}:${this.value()}`));
-    return `{${members.join(',')}}`;
+    let text = '{';
+    this.object((key) => {
+      text += `${text === '{' ? '' : ','}${key}:${this.value()}`;
+    });
+    return `${text}}`;
   }
 
   private arrayText(): string {
-    const elements: string[] = [];
-    this.array(() => elements.push(this.value()));
-    return `[${elements.join(',')}]`;
+    let text = '[';
+    this.array((index) => {
+      text += `${index === 0 ? '' : ','}${this.value()}`;
+    });
+    return `${text}]`;
   }
 
   /** As JSON.stringify would write it, whatever escapes the text used. */
@@ -170,6 +173,20 @@ export class JsonReader {
     const found = pattern.exec(this.text)?.[0];
     if (found !== undefined) this.position += found.length;
     return found;
+  }
+}
+
+/** The keys of one object. Most have a few, which are compared sooner than they are hashed. */
+class KeySet {
+  private readonly few: string[] = [];
+  private many: Set<string> | undefined;
+
+  /** False when the key was there already. */
+  add(key: string): boolean {
+    if (this.many ? this.many.has(key) : this.few.includes(key)) return false;
+    if (this.many) this.many.add(key);
+    else if (this.few.push(key) > 16) this.many = new Set(this.few);
+    return true;
   }
 }
 

@@ -80,12 +80,34 @@ export async function runOracle(options: OracleOptions): Promise<OracleReport> {
 
 async function compareTable(prefix: string, table: OracleTable, exists: boolean, rows: PostgresEnd, es: ElasticsearchEnd, report: Report): Promise<void> {
   const meetings = mergeEnds(prefix, table, exists ? rows.positions(table) : nothing(), es.positions(`${indexStart(prefix, table)}*`));
-  for await (const batch of inBatches(meetings, BATCH, (meeting) => report.meeting(table, meeting))) {
-    const texts = await rows.rows(table, batch.map(({ row }) => row.id));
-    const documents = await es.documents(batch.map(({ row, index }) => ({ id: row.id, index })));
+  const settle = async (fetching: Promise<Fetched>): Promise<void> => {
+    const { batch, texts, documents } = await fetching;
     batch.forEach((pair, i) => report.pair(table, pair, texts.get(pair.row.id), documents[i]));
+  };
+  let ahead: Promise<Fetched> | undefined;
+  for await (const batch of inBatches(meetings, BATCH, (meeting) => report.meeting(table, meeting))) {
+    const fetching = fetchBatch(table, batch, rows, es);
+    // When the batch before fails, this one's failure would otherwise be nobody's and end the process.
+    fetching.catch(() => {});
+    if (ahead) await settle(ahead);
+    ahead = fetching;
   }
+  if (ahead) await settle(ahead);
   report.finish(table);
+}
+
+type Pairs = Extract<Meeting, { kind: 'pair' }>[];
+
+interface Fetched {
+  readonly batch: Pairs;
+  readonly texts: ReadonlyMap<string, RowText>;
+  readonly documents: readonly (CanonicalDocument | undefined)[];
+}
+
+/** Both ends at once, and the next batch while the one before is compared: two batches are in memory. */
+async function fetchBatch(table: OracleTable, batch: Pairs, rows: PostgresEnd, es: ElasticsearchEnd): Promise<Fetched> {
+  const [texts, documents] = await Promise.all([rows.rows(table, batch.map(({ row }) => row.id)), es.documents(batch.map(({ row, index }) => ({ id: row.id, index })))]);
+  return { batch, texts, documents };
 }
 
 async function* nothing(): AsyncGenerator<never> {}
