@@ -25,6 +25,7 @@ async function main(args: readonly string[]): Promise<Counts> {
   const results: Counts[] = [];
   try {
     for (const tier of tiers) {
+      if (interrupted.signal.aborted) break;
       const servers = tier === 'pure' ? undefined : await timed('servers', () => starting);
       const result = await timed(tier, () => runTier(tier, forwarded, servers));
       say(`${tier}: ${result.passed} passed, ${result.failed} failed\n`);
@@ -33,6 +34,7 @@ async function main(args: readonly string[]): Promise<Counts> {
   } finally {
     await (await starting?.catch(() => undefined))?.stop();
   }
+  if (interrupted.signal.aborted) results.push({ passed: 0, failed: 1 });
   return sum(results);
 }
 
@@ -43,7 +45,7 @@ async function timed<T>(what: string, work: () => Promise<T> | T): Promise<T> {
   return result;
 }
 
-/** One run of vitest. Its interruption is ours too: signals from a terminal reach both, and we stop the servers. */
+/** One run of vitest. */
 async function runTier(tier: Tier, forwarded: readonly string[], servers: TestServers | undefined): Promise<Counts> {
   const scratch = mkdtempSync(join(tmpdir(), 'dify-es-test-'));
   const file = join(scratch, 'report.json');
@@ -53,6 +55,8 @@ async function runTier(tier: Tier, forwarded: readonly string[], servers: TestSe
     const exitCode = await new Promise<number>((resolve, reject) => {
       const env = { ...process.env, ...(servers === undefined ? {} : { DIFY_ES_TEST_ENV: servers.envFile }) };
       const child = spawn(process.execPath, args, { cwd: CHECKOUT, stdio: 'inherit', env });
+      // A terminal signals us both; whoever signals this process alone means vitest too.
+      interrupted.signal.addEventListener('abort', () => child.kill('SIGTERM'));
       child.once('error', reject);
       child.once('exit', (code) => resolve(code ?? 1));
     });
@@ -67,8 +71,9 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-// The children of a terminal get the signal themselves; we wait for vitest to end and then stop the servers.
-for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => (process.exitCode = 1));
+/** Set by a signal. The servers are stopped before this process ends, and the run counts as failed. */
+const interrupted = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => interrupted.abort());
 
 let counts: Counts = { passed: 0, failed: 0 };
 try {
