@@ -72,6 +72,10 @@ export interface RecordConsumer {
 const MAX_WAIT_MS = 300;
 const STOP_WAIT_MS = 8_000;
 const LONGEST_PAUSE_MS = 15_000;
+const START_PATIENCE_MS = 20_000;
+/** A broker that answers but is not ready for the group; kafkajs gives up its first join at these. */
+const BUSY: ReadonlySet<string> = new Set(['GROUP_LOAD_IN_PROGRESS', 'GROUP_COORDINATOR_NOT_AVAILABLE', 'NOT_COORDINATOR_FOR_GROUP', 'LEADER_NOT_AVAILABLE', 'NOT_LEADER_FOR_PARTITION', 'UNKNOWN_MEMBER_ID', 'REBALANCE_IN_PROGRESS']);
+/** Errors of a handler that pass by themselves; any other with a code ends the consumer. */
 const WAITED_OUT: ReadonlySet<string> = new Set(['KAFKA_UNREACHABLE', 'ES_UNREACHABLE']);
 
 export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
@@ -191,12 +195,19 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
   return {
     failed: failure.promise,
     async start(handler, onAssignment = () => undefined) {
-      try {
-        await run(handler, onAssignment);
-      } catch (error) {
-        stopping = true;
-        await discard();
-        throw toDifyEsError(error, 'join the consumer group');
+      const deadline = Date.now() + START_PATIENCE_MS;
+      for (;;) {
+        try {
+          return await run(handler, onAssignment);
+        } catch (error) {
+          await discard();
+          if (Date.now() < deadline && BUSY.has(classifyKafkaError(error).reason)) {
+            await sleep(200);
+            continue;
+          }
+          stopping = true;
+          throw toDifyEsError(error, 'join the consumer group');
+        }
       }
     },
     async commit(table, partition, nextOffset) {

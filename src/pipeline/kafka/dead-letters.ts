@@ -92,27 +92,10 @@ export interface LetterWriter {
   close(): Promise<void>;
 }
 
-/** Letters of one request: the brokers take 23 MiB a batch, and one letter alone may have 22. */
-const LETTER_BATCH_BYTES = 1 << 20;
-
 export function createLetterWriter(kafka: KafkaClient, names: TopicNames): LetterWriter {
   const writer = createIdempotentWriter(kafka, names.dlq);
   return {
-    async park(letters) {
-      let batch: ReturnType<typeof letterRecord>[] = [];
-      let bytes = 0;
-      for (const letter of letters) {
-        const size = (letter.value?.length ?? 0) + 1000;
-        if (batch.length > 0 && bytes + size > LETTER_BATCH_BYTES) {
-          await writer.sendAll(batch);
-          batch = [];
-          bytes = 0;
-        }
-        batch.push(letterRecord(letter, new Date()));
-        bytes += size;
-      }
-      if (batch.length > 0) await writer.sendAll(batch);
-    },
+    park: async (letters) => void (await Promise.all(letters.map((letter) => writer.send(letterRecord(letter, new Date()))))),
     close: () => writer.close(),
   };
 }

@@ -10,11 +10,18 @@ export interface PlainRecord {
 
 /** Writes outside of transactions: state and dead letters. Connects at the first record. */
 export interface IdempotentWriter {
-  /** The offset the brokers gave it; on return it is acknowledged (acks=all). Throws a DifyEsError. */
+  /** The offset the brokers gave the record; on return it is acknowledged (acks=all). Throws a DifyEsError. */
   send(record: PlainRecord): Promise<bigint>;
-  sendAll(records: readonly PlainRecord[]): Promise<bigint>;
   close(): Promise<void>;
 }
+
+interface Waiting {
+  readonly record: PlainRecord;
+  readonly acknowledged: PromiseWithResolvers<bigint>;
+}
+
+/** Bytes of one batch; a single record may have more. */
+const BATCH_BYTES = 1 << 20;
 
 /** How producers are retried: fast at first, since a transaction that has just ended is refused for a few ms. */
 export const PRODUCER_RETRY = { initialRetryTime: 5, multiplier: 2, maxRetryTime: 1_000, retries: 13 } as const;
@@ -25,7 +32,8 @@ export const PRODUCER_RETRY = { initialRetryTime: 5, multiplier: 2, maxRetryTime
  */
 export function createIdempotentWriter(kafka: KafkaClient, topic: string): IdempotentWriter {
   let producer: Producer | undefined;
-  let last: Promise<unknown> = Promise.resolve();
+  let sending: Promise<void> | undefined;
+  let waiting: Waiting[] = [];
 
   const discard = async (): Promise<void> => {
     const old = producer;
@@ -47,18 +55,40 @@ export function createIdempotentWriter(kafka: KafkaClient, topic: string): Idemp
     }
   };
 
-  const sendAll = (records: readonly PlainRecord[]): Promise<bigint> => {
-    const turn = last.then(() => write(records));
-    last = turn.catch(() => undefined);
-    return turn;
+  /** What was asked for while a batch was under way goes together in the next one, in the order of the calls. */
+  const drain = async (): Promise<void> => {
+    while (waiting.length > 0) {
+      const batch = takeBatch(waiting);
+      waiting = waiting.slice(batch.length);
+      try {
+        const base = await write(batch.map(({ record }) => record));
+        batch.forEach(({ acknowledged }, index) => acknowledged.resolve(base + BigInt(index)));
+      } catch (error) {
+        for (const { acknowledged } of batch) acknowledged.reject(error);
+      }
+    }
+    sending = undefined;
   };
 
   return {
-    send: (record) => sendAll([record]),
-    sendAll,
+    send(record) {
+      const acknowledged = Promise.withResolvers<bigint>();
+      waiting.push({ record, acknowledged });
+      sending ??= Promise.resolve().then(drain);
+      return acknowledged.promise;
+    },
     async close() {
-      await last;
+      await sending;
       await discard();
     },
   };
+}
+
+function takeBatch(waiting: readonly Waiting[]): readonly Waiting[] {
+  let bytes = 0;
+  const end = waiting.findIndex(({ record: { value } }, index) => {
+    bytes += (value?.length ?? 0) + 1000;
+    return index > 0 && bytes > BATCH_BYTES;
+  });
+  return end < 0 ? waiting : waiting.slice(0, end);
 }
