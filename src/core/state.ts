@@ -99,6 +99,15 @@ export interface ColumnsRecord {
   readonly at: string;
 }
 
+/**
+ * A table that was in the publication when its backfill became required. One that was added without this record (by a
+ * setup that was killed, by hand), or made anew under its name, has changes that were never published.
+ */
+export interface PublishedRecord {
+  readonly oid: number;
+  readonly at: string;
+}
+
 /** A TRUNCATE seen on the log, and what was done about it. */
 export interface TruncateRecord {
   readonly table: TableName;
@@ -162,6 +171,7 @@ export const stateKeys = {
   schema: (fingerprint: string): string => `schema/${fingerprint}`,
   run: (runId: string): string => `backfill/run/${runId}`,
   segment: (runId: string, table: TableName, scan: number, segment: number): string => `backfill/segment/${runId}/${table}/${scan}/${segment}`,
+  published: (table: TableName): string => `publication/${table}`,
   required: (table: TableName): string => `backfill/required/${table}`,
   columns: (table: TableName): string => `columns/${table}`,
   truncate: (table: TableName, lsn: string): string => `truncate/${table}/${lsn}`,
