@@ -18,6 +18,8 @@ describe('import directions', () => {
   it('refuse another stage, configuration and code above', () => {
     expect(faultsOf('src/pipeline/sink/bulk.ts', `import { a } from '../kafka/topics.ts';`)).toBe(1);
     expect(faultsOf('src/pipeline/sink/bulk.ts', `export { a } from '../../config/config.ts';`)).toBe(1);
+    expect(faultsOf('src/run/stream.ts', `import { a } from '../ops/status.ts';`)).toBe(1);
+    expect(faultsOf('src/ops/watch/wal-budget.ts', `import { a } from '../../run/stream.ts';`)).toBe(1);
     expect(faultsOf('src/run/stream.ts', `const a = await import('../cli/main.ts');`)).toBe(1);
     expect(faultsOf('src/cli/main.ts', `import { a } from '../../test/support/servers.ts';`)).toBe(1);
   });
