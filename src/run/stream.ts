@@ -1,8 +1,8 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
-import { type Relation, TABLES, type TableName } from '../core/contracts.ts';
+import { type Relation, TABLES } from '../core/contracts.ts';
 import { formatLsn, type Lsn } from '../core/lsn.ts';
-import { stateKeys, type BackfillRequired, type ControlLog, type EpochRecord, type TruncateRecord } from '../core/state.ts';
+import { stateKeys, type BackfillRequired, type EpochRecord } from '../core/state.ts';
 import type { WalVerdict } from '../ops/watch/wal-budget.ts';
 import type { EpochDecision } from '../pipeline/capture/epoch.ts';
 import { STREAM_DEFAULTS, type StreamHooks, type StreamProgress } from '../pipeline/capture/stream-contract.ts';
@@ -17,6 +17,7 @@ import { pgTarget } from './connections.ts';
 import type { Platform } from './platform.ts';
 import { driftOf, recordColumns } from './schema-drift.ts';
 import { watchSource } from './source-watch.ts';
+import { handleTruncate, type TruncateOptions } from './truncate.ts';
 
 /** An acknowledgement of a topic with one replica may sit in the page cache of one machine; see topicConfig's flush.ms. */
 const SINGLE_REPLICA_HOLD_MS = 3_000;
@@ -62,7 +63,7 @@ export async function startStream(config: Config, platform: Platform, log: Logge
         return state.control.get(stateKeys.cleanup(runId)) !== undefined;
       },
     },
-    hooks: { ...hooksOf(config, state.control, log, stopping.signal), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(hooks.onProgress ? { onProgress: hooks.onProgress } : {}) },
+    hooks: { ...hooksOf({ config, platform, partitions: layout.partitions, log, signal: stopping.signal }), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(hooks.onProgress ? { onProgress: hooks.onProgress } : {}) },
   });
   const reading = loop.run();
   const watching = watchSource({ config, control: state.control, log, signal: stopping.signal, stopReader: () => loop.stop(), ...(hooks.onWal ? { onWal: hooks.onWal } : {}) });
@@ -78,12 +79,14 @@ export async function startStream(config: Config, platform: Platform, log: Logge
   };
 }
 
-function hooksOf(config: Config, control: ControlLog, log: Logger, signal: AbortSignal): StreamHooks {
+function hooksOf(options: TruncateOptions): StreamHooks {
+  const { log, signal } = options;
+  const { control } = options.platform.state;
   return {
     onEpoch: (decision) => requireBackfill({ control, log, signal }, TABLES, requirementOf(decision)),
     onRelation: (relation, commitLsn) => noteColumns({ control, log, signal }, relation, commitLsn),
-    onTruncate: async (relations, { commitLsn }) => {
-      for (const { shape } of relations) await noteTruncate(config, control, shape.table, commitLsn, log);
+    onTruncate: async (relations, { commitLsn, commitTimeMs }) => {
+      for (const { shape } of relations) await handleTruncate(options, { table: shape.table, commitLsn, commitTimeMs });
     },
   };
 }
@@ -106,11 +109,4 @@ async function noteColumns(options: RequireOptions, { shape }: Relation, commitL
     await requireBackfill(options, [shape.table], { reason: 'schema-drift', sinceLsn: formatLsn(commitLsn), sinceEpoch, reconcile: false });
   }
   await recordColumns(control, shape);
-}
-
-async function noteTruncate(config: Config, control: ControlLog, table: TableName, lsn: Lsn, log: Logger): Promise<void> {
-  const policy = config.postgres.truncatePolicy;
-  const record: TruncateRecord = { table, lsn: formatLsn(lsn), policy, applied: false, at: new Date().toISOString() };
-  log.warn({ table, policy }, 'the table was truncated in PostgreSQL');
-  await control.put(stateKeys.truncate(table, record.lsn), record);
 }

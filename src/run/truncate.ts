@@ -1,0 +1,120 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { Config } from '../config/config.ts';
+import type { RowRecord, TableName } from '../core/contracts.ts';
+import { DifyEsError } from '../core/errors.ts';
+import { formatLsn, type Lsn } from '../core/lsn.ts';
+import type { RowKey } from '../core/row-key.ts';
+import { versionOfCommit } from '../core/row-version.ts';
+import { stateKeys, type EpochRecord, type TruncateRecord } from '../core/state.ts';
+import { Documents } from '../ops/validate/documents.ts';
+import { boundariesFrom, verdictOfSurplus, type Boundaries } from '../ops/validate/expectations.ts';
+import { tombstoneKey } from '../ops/validate/repairer.ts';
+import { createdAtOf } from '../ops/validate/verdict.ts';
+import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
+import { openGroupLag } from '../pipeline/kafka/group-lag.ts';
+import { createPublisher } from '../pipeline/kafka/publisher.ts';
+import type { Platform } from './platform.ts';
+
+/** A TRUNCATE as the reader met it; it is a moment in the log, so nothing later is published until this has returned. */
+export interface Truncation {
+  readonly table: TableName;
+  readonly commitLsn: Lsn;
+  readonly commitTimeMs: number;
+}
+
+const TOGETHER = 1_000;
+const POLL_MS = 200;
+const SAY_EVERY_MS = 30_000;
+
+export interface TruncateOptions {
+  readonly config: Config;
+  readonly platform: Platform;
+  readonly partitions: number;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * What TRUNCATE_POLICY says of it. `ignore`: it is recorded, and the history stays in Elasticsearch. `apply`: once the
+ * sinks have settled everything before it, a tombstone for each document of the table that is there, through Kafka, so
+ * that a replay ends the same.
+ */
+export async function handleTruncate(options: TruncateOptions, truncation: Truncation): Promise<void> {
+  const { config, platform, log } = options;
+  const { control } = platform.state;
+  const policy = config.postgres.truncatePolicy;
+  const { table } = truncation;
+  log.warn({ table, policy, lsn: formatLsn(truncation.commitLsn) }, 'the table was truncated in PostgreSQL');
+  // recorded last: after a crash the TRUNCATE comes again from the slot, and is applied from the beginning
+  const deleted = policy === 'apply' ? await apply(options, truncation) : 0;
+  if (policy === 'apply') log.warn({ table, deleted }, 'the truncation was applied');
+  const record: TruncateRecord = { table, lsn: formatLsn(truncation.commitLsn), policy, applied: policy === 'apply', at: new Date().toISOString() };
+  await control.put(stateKeys.truncate(table, record.lsn), record);
+}
+
+async function apply(options: TruncateOptions, { table, commitLsn, commitTimeMs }: Truncation): Promise<number> {
+  const { config, platform, partitions, log, signal } = options;
+  const { kafka, names, client, state } = platform;
+  await sinksAreDone(options, table);
+  const prefix = config.elasticsearch.indexPrefix;
+  const known = boundariesFrom(state.control, { prefix, deletePolicy: 'apply', accepted: new Set() });
+  const epoch = state.control.get<EpochRecord>(stateKeys.epoch)?.epoch ?? 1;
+  const documents = new Documents(client, prefix, signal);
+  // a role of its own, fenced like the reader's: whoever takes the slot over meets this TRUNCATE before anything later
+  const publisher = createPublisher({
+    kafka, names, role: 'stream', transactionalId: `${names.control}/truncate/${config.postgres.slot}`, control: state.control,
+    encoding: createAvroEncoding(), partitions, logger: log, compression: config.kafka.compression,
+  });
+  let deleted = 0;
+  try {
+    for await (const keys of surplus(documents, table, known)) {
+      const records = keys.map((key): RowRecord => ({ table, key, version: versionOfCommit(epoch, commitLsn), op: 'delete', lsn: commitLsn, timeMs: commitTimeMs, row: null }));
+      const transaction = await publisher.begin();
+      try {
+        await transaction.send(records);
+        await transaction.commit();
+      } catch (error) {
+        await transaction.abort();
+        throw error;
+      }
+      deleted += keys.length;
+    }
+  } finally {
+    await publisher.close();
+  }
+  return deleted;
+}
+
+/** Keys of the table's documents, but not of those that Dify wrote, that were archived, or that a policy kept before. */
+async function* surplus(documents: Documents, table: TableName, known: Boundaries): AsyncGenerator<RowKey[]> {
+  for (const { name, parts } of await documents.indices(table, [])) {
+    for await (const page of documents.scan(name)) {
+      for (let at = 0; at < page.length; at += TOGETHER) {
+        const some = page.slice(at, at + TOGETHER);
+        const dates = await documents.mget(some.map(({ id }) => ({ index: name, id, field: 'created_at' })));
+        const keys = some.flatMap(({ id, version }, i) => {
+          const createdAt = dates[i] ? createdAtOf(dates[i]) : null;
+          if (verdictOfSurplus(parts, version, createdAt, known) !== 'extra') return [];
+          return tombstoneKey({ table, index: name, id }, createdAt, known.prefix) ?? [];
+        });
+        if (keys.length > 0) yield keys;
+      }
+    }
+  }
+}
+
+/** What is still on its way into the table's indices would be missed by the look into them, and stay. */
+async function sinksAreDone({ config, platform, log, signal }: TruncateOptions, table: TableName): Promise<void> {
+  const lag = await openGroupLag(platform.kafka, platform.names, config.kafka.group, [table]);
+  try {
+    const ends = await lag.endOffsets();
+    for (let waited = 0; !(await lag.isDrainedTo(ends)); waited += POLL_MS) {
+      if (signal.aborted) throw new DifyEsError('STOPPED', 'stopped while it waited for the sinks to come to a TRUNCATE');
+      if (waited % SAY_EVERY_MS === 0) log.info({ table }, 'waiting for the sinks to come to the TRUNCATE');
+      await sleep(POLL_MS, undefined, { signal }).catch(() => undefined);
+    }
+  } finally {
+    await lag.close();
+  }
+}
