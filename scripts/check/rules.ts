@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { tierOf } from '../test/tiers.ts';
+import { importCycles } from './cycles.ts';
 import type { SourceFile } from './imports.ts';
 import { importFaults } from './imports.ts';
 import { deadPaths } from './paths.ts';
@@ -14,6 +15,7 @@ export function checkAll(checkout: string): readonly string[] {
   const documents = [...filesBelow(checkout, ['docs'], '.md'), ...['README.md'].filter((name) => existsSync(join(checkout, name))).map((name) => load(checkout, name))];
   return [
     ...importFaults(sources),
+    ...importCycles(code),
     ...code.filter(({ text }) => lines(text) > LONGEST).map(({ path, text }) => `${path} has ${lines(text)} lines, more than ${LONGEST}`),
     ...deadPaths(documents, (path) => existsSync(join(checkout, path))),
     ...code.map(({ path }) => path).filter(isLostTest).map((path) => `${path} matches no tier, so it never runs: end it with .test.ts or .{pg,kafka,es,e2e,smoke}.test.ts`),

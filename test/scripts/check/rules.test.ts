@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { importCycles } from '../../../scripts/check/cycles.ts';
 import { importFaults, importsOf } from '../../../scripts/check/imports.ts';
 import { deadPaths } from '../../../scripts/check/paths.ts';
 import { checkAll, isLostTest } from '../../../scripts/check/rules.ts';
@@ -42,6 +43,12 @@ describe('import directions', () => {
     const text = `// import './a.ts'\n/* import './b.ts' */\nimport {\n  c,\n} from './c.ts';\nimport './d.ts';\nexport * from "./e.ts";\nawait import('./f.ts');`;
     expect(importsOf(text)).toEqual(['./c.ts', './d.ts', './e.ts', './f.ts']);
   });
+});
+
+it('a circle of imports is found once, with its files', () => {
+  const file = (path: string, ...to: string[]): { path: string; text: string } => ({ path, text: to.map((one) => `import '${one}';`).join('\n') });
+  expect(importCycles([file('src/a.ts', './b.ts', './d.ts'), file('src/b.ts', './c/c.ts'), file('src/c/c.ts', '../a.ts'), file('src/d.ts', './b.ts')])).toEqual(['imports go in a circle: src/a.ts → src/b.ts → src/c/c.ts → src/a.ts']);
+  expect(importCycles([file('src/a.ts', './b.ts', './c.ts'), file('src/b.ts', './c.ts'), file('src/c.ts')])).toEqual([]);
 });
 
 describe('paths in documents', () => {
