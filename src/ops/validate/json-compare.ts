@@ -78,8 +78,8 @@ export function members(text: Buffer, at: number): Map<string, Span> {
   return membersFrom(text, skipBlanks(text, at + 1)).found;
 }
 
-/** As members, from the name (or the closing brace) at `at`; `end` is behind the brace. */
-function membersFrom(text: Buffer, at: number): { found: Map<string, Span>; end: number } {
+/** As members, from the first name (or the closing brace) at `at`; `end` is behind the brace. */
+export function membersFrom(text: Buffer, at: number): { found: Map<string, Span>; end: number } {
   const found = new Map<string, Span>();
   let i = at;
   while (text[i] !== CLOSE_OBJECT) {
@@ -94,17 +94,13 @@ function membersFrom(text: Buffer, at: number): { found: Map<string, Span>; end:
   return { found, end: i + 1 };
 }
 
-/** The elements of the array that begins at `at`. */
-export function elements(text: Buffer, at: number): Span[] {
-  const found: Span[] = [];
+/** Calls `take` at the start of each element of the array that begins at `at`; it returns the end of the element. */
+export function eachElement(text: Buffer, at: number, take: (start: number) => number): void {
   let i = skipBlanks(text, at + 1);
   while (text[i] !== CLOSE_ARRAY) {
-    const end = skipValue(text, i);
-    found.push({ start: i, end });
-    i = skipBlanks(text, end);
+    i = skipBlanks(text, take(i));
     if (text[i] === COMMA) i = skipBlanks(text, i + 1);
   }
-  return found;
 }
 
 /** The characters of the JSON string between its quotes at `start` and `end - 1`. */

@@ -1,4 +1,4 @@
-import { elements, members, stringValue, type Span } from './json-compare.ts';
+import { eachElement, members, membersFrom, skipBlanks, stringValue, type Span } from './json-compare.ts';
 
 /**
  * A document as Elasticsearch answered it, still text: `_version` as its digits (the client's parser would round it
@@ -18,15 +18,24 @@ export type MgetItem = { readonly kind: 'found'; readonly document: FoundDocumen
 
 /** The items of an `_mget` answer in the order they were asked for. A missing index is an absent document. */
 export function mgetItems(text: Buffer): MgetItem[] {
-  const docs = member(members(text, 0), 'docs');
-  return elements(text, docs.start).map((span): MgetItem => {
-    const parts = members(text, span.start);
-    const error = parts.get('error');
-    if (error) {
-      const type = stringOf(text, members(text, error.start).get('type')) ?? 'unknown';
-      return type === 'index_not_found_exception' ? { kind: 'absent' } : { kind: 'failed', type };
-    }
-    return word(text, member(parts, 'found')) === 'true' ? { kind: 'found', document: documentOf(text, parts) } : { kind: 'absent' };
+  const items: MgetItem[] = [];
+  // nothing comes before `docs`, and looking for it as a member would walk over all documents once more
+  eachObject(text, text.indexOf('[', text.indexOf('"docs"')), (parts) => void items.push(mgetItem(text, parts)));
+  return items;
+}
+
+function mgetItem(text: Buffer, parts: ReadonlyMap<string, Span>): MgetItem {
+  const error = parts.get('error');
+  if (!error) return word(text, member(parts, 'found')) === 'true' ? { kind: 'found', document: documentOf(text, parts) } : { kind: 'absent' };
+  const type = stringOf(text, members(text, error.start).get('type')) ?? 'unknown';
+  return type === 'index_not_found_exception' ? { kind: 'absent' } : { kind: 'failed', type };
+}
+
+function eachObject(text: Buffer, at: number, take: (parts: ReadonlyMap<string, Span>) => void): void {
+  eachElement(text, at, (start) => {
+    const { found, end } = membersFrom(text, skipBlanks(text, start + 1));
+    take(found);
+    return end;
   });
 }
 
@@ -43,7 +52,8 @@ export interface SearchPage {
 /** A `_search` answer. */
 export function searchPage(text: Buffer): SearchPage {
   const top = members(text, 0);
-  const hits = elements(text, member(members(text, member(top, 'hits').start), 'hits').start).map((span) => members(text, span.start));
+  const hits: ReadonlyMap<string, Span>[] = [];
+  eachObject(text, member(members(text, member(top, 'hits').start), 'hits').start, (parts) => void hits.push(parts));
   const sort = hits.at(-1)?.get('sort');
   const shards = members(text, member(top, '_shards').start);
   return {

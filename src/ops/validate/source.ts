@@ -60,7 +60,7 @@ export class Source {
   }
 
   /** As scan, in the order of ids, by the indexes: for the few rows of a tenant in a large table. */
-  async *scanByKey({ source }: OpenTable, condition: string): AsyncGenerator<SeenRow[]> {
+  async *scanByKey({ source }: OpenTable, condition: string): AsyncGenerator<{ rows: SeenRow[]; blocksDone: number }> {
     for (let last: string | null = null; ; ) {
       const after: string = last === null ? '' : ` AND id > ${textLiteral(last)}::${source.idType}`;
       const select: string = `SELECT ${source.selectList} FROM ONLY ${source.name} WHERE ${condition}${after} ORDER BY id LIMIT ${IDS}`;
@@ -68,7 +68,8 @@ export class Source {
       for await (const rows of this.#copy(this.#scanning, source, select)) {
         count += rows.length;
         last = rows.at(-1)!.key.id;
-        yield rows;
+        // how far it is cannot be said in pages
+        yield { rows, blocksDone: 0 };
       }
       if (count < IDS) return;
     }

@@ -12,9 +12,12 @@ import { pick, shareOut } from './sample-plan.ts';
 import type { OpenTable, Source } from './source.ts';
 import { Tally, type Difference } from './tally.ts';
 import type { SeenRow, Suspect } from './verdict.ts';
+import { Window } from './window.ts';
 
 /** Suspects in memory before they are looked at again: a bound, since after a lost run every row may be one. */
 const HELD = 50_000;
+/** Batches compared side by side: PostgreSQL and Elasticsearch answer at the same time. Each holds about 16 MB. */
+const ABREAST = 3;
 /** A tenant's share of a table from which on reading all pages is quicker than asking the index for its rows. */
 const SCAN_SHARE = 0.2;
 
@@ -125,18 +128,18 @@ class ValidationRun {
     const { source, size } = table;
     let count = 0;
     const show = (done: number): void => this.#ports.onProgress?.({ table: source.table, phase: 'rows', done, total: size.blocks, count });
-    if (await this.#isSelective(table)) {
-      for await (const rows of this.#ports.source.scanByKey(table, this.#condition!)) {
-        await this.#rows(source.table, rows);
-        count += rows.length;
-      }
-      return show(size.blocks);
-    }
-    for await (const { rows, blocksDone } of this.#ports.source.scan(table, this.#condition)) {
-      await this.#rows(source.table, rows);
+    const batches = (await this.#isSelective(table)) ? this.#ports.source.scanByKey(table, this.#condition!) : this.#ports.source.scan(table, this.#condition);
+    const window = new Window(ABREAST);
+    for await (const { rows, blocksDone } of batches) {
+      await window.run(() => this.#rows(source.table, rows));
       count += rows.length;
       show(blocksDone);
+      if (this.#held.size < HELD) continue;
+      await window.close();
+      await this.#settle();
     }
+    await window.close();
+    show(size.blocks);
   }
 
   async #isSelective(table: OpenTable): Promise<boolean> {
@@ -151,7 +154,8 @@ class ValidationRun {
     let count = 0;
     for (const { name, parts } of indices) {
       for await (const page of this.#ports.documents.scan(name)) {
-        await this.#hold(await suspectsOfDocuments(this.#compare, table, page));
+        this.#hold(await suspectsOfDocuments(this.#compare, table, page));
+        if (this.#held.size >= HELD) await this.#settle();
         this.#tally.documents(table.source.table, parts.tenantId, parts.month, page.length);
         count += page.length;
         this.#ports.onProgress?.({ table: table.source.table, phase: 'documents', done: Math.min(count, total), total, count });
@@ -171,7 +175,7 @@ class ValidationRun {
       const { tenantId, month } = info.parts;
       const drawn = await this.#draw(info, shares[i]!);
       this.#tally.documents(table.source.table, tenantId, month, drawn.length);
-      await this.#hold(await suspectsOfDocuments(this.#compare, table, drawn));
+      this.#hold(await suspectsOfDocuments(this.#compare, table, drawn));
     }
     return indices.map(({ info }) => info);
   }
@@ -217,12 +221,11 @@ class ValidationRun {
 
   async #rows(table: TableName, rows: readonly SeenRow[]): Promise<void> {
     this.#ports.signal.throwIfAborted();
-    await this.#hold(await suspectsOfRows(this.#compare, table, rows));
+    this.#hold(await suspectsOfRows(this.#compare, table, rows));
   }
 
-  async #hold(suspects: readonly Suspect[]): Promise<void> {
+  #hold(suspects: readonly Suspect[]): void {
     for (const suspect of suspects) this.#held.set(`${suspect.table}/${suspect.id}/${suspect.foundIn ?? ''}`, suspect);
-    if (this.#held.size >= HELD) await this.#settle();
   }
 
   /** Looks at everything held again, mends what can be mended, and counts what is left. */
