@@ -47,6 +47,7 @@ export function hostileJson(largest: number = 8 * MEGABYTE): Readonly<Record<str
     'number of 900 digits': `{"n": ${'7'.repeat(900)}}`,
     'number of 1,500 digits': `{"n": ${'7'.repeat(1500)}}`,
     'fraction of 1,500 digits': `{"n": 0.${'3'.repeat(1500)}}`,
+    'number beyond a double': '{"n": 1e400}',
     'raw non-ASCII': '{"text": "日本語 émoji 🙂 é ￿", "ключ": "значение"}',
     'escaped non-ASCII': '{"text": "\\u65e5\\u672c\\u8a9e \\ud83d\\ude42", "\\u043a": 1}',
     'lone surrogate escapes': '{"high": "\\ud800", "low": "\\udc00x", "turned": "\\ude42\\ud83d"}',

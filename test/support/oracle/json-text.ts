@@ -13,13 +13,15 @@ export interface Limits {
   readonly digits: number;
   /** Whether a key may come twice in one object (compared after escapes are resolved). */
   readonly duplicateKeys: 'allow' | 'refuse';
+  /** A number beyond a double, which Elasticsearch would turn into the string "Infinity". */
+  readonly infinite: 'allow' | 'refuse';
 }
 
 /** What a column's text has to keep to be stored as JSON and not as `_invalid_json`. */
-export const COLUMN_LIMITS: Limits = { depth: 900, digits: 1000, duplicateKeys: 'refuse' };
+export const COLUMN_LIMITS: Limits = { depth: 900, digits: 1000, duplicateKeys: 'refuse', infinite: 'refuse' };
 
 /** For the server's answers, which the server has checked itself. */
-export const ANSWER_LIMITS: Limits = { depth: 5000, digits: Number.MAX_SAFE_INTEGER, duplicateKeys: 'allow' };
+export const ANSWER_LIMITS: Limits = { depth: 5000, digits: Number.MAX_SAFE_INTEGER, duplicateKeys: 'allow', infinite: 'allow' };
 
 /** The canonical text of a whole document, or undefined when the text is not valid JSON within the limits. */
 export function canonicalJson(text: string, limits: Limits = COLUMN_LIMITS): string | undefined {
@@ -59,7 +61,7 @@ export class JsonReader {
       case '[': return this.arrayText();
       case '"': return this.string();
       case 't': case 'f': case 'n': return this.match(WORD);
-      default: return canonicalNumber(this.match(NUMBER), this.limits.digits);
+      default: return this.number();
     }
   }
 
@@ -95,6 +97,14 @@ export class JsonReader {
   /** After the last value: nothing but white space may follow. */
   end(): void {
     if (this.peek() !== '') throw new NotJson('text after the end');
+  }
+
+  private number(): string {
+    const token = this.match(NUMBER);
+    if (token.length > this.limits.digits && token.replace(/[^0-9]/g, '').length > this.limits.digits) throw new NotJson('too many digits');
+    const canonical = canonicalNumber(token);
+    if (canonical.startsWith('"') && this.limits.infinite === 'refuse') throw new NotJson('beyond a double');
+    return canonical;
   }
 
   private objectText(): string {
@@ -197,8 +207,7 @@ class KeySet {
  * string "Infinity", and -0 becomes 0. So integers are compared by their digits and the others as doubles, and an
  * integer never equals a float.
  */
-export function canonicalNumber(token: string, maxDigits: number = Number.MAX_SAFE_INTEGER): string {
-  if (token.length > maxDigits && token.replace(/[^0-9]/g, '').length > maxDigits) throw new NotJson('too many digits');
+export function canonicalNumber(token: string): string {
   if (/^-?[0-9]+$/.test(token)) return token === '-0' ? '0' : token;
   const double = Number(token);
   if (!Number.isFinite(double)) return JSON.stringify(String(double));
