@@ -3,10 +3,9 @@ import { DockerComposeEnvironment, Wait } from 'testcontainers';
 import { writeEnvFile } from '../local/env-file.ts';
 import { CHECKOUT } from '../local/maven.ts';
 import { freePort } from '../local/ports.ts';
-import type { TestServers } from './servers.ts';
 
 /** The three servers of docker-compose.yml as containers, on free ports of this machine; needs a Docker engine. */
-export async function startContainers(dir: string): Promise<TestServers> {
+export async function startContainers(dir: string): Promise<{ readonly envFile: string; stop(): Promise<void> }> {
   // Chosen before the start: Kafka tells its clients the port by which they reach it.
   const [pgPort, kafkaPort, esPort] = [await freePort(), await freePort(), await freePort()];
   const environment = await new DockerComposeEnvironment(CHECKOUT, 'docker-compose.yml')

@@ -2,9 +2,17 @@ import { readFileSync } from 'node:fs';
 import { Client } from '@elastic/elasticsearch';
 import kafkajs from 'kafkajs';
 import pg from 'pg';
-import type { Isolation } from './servers.ts';
 
 type Env = Readonly<Record<string, string>>;
+
+/** The names by which a test file's things on the shared servers are known. */
+export interface Names {
+  readonly brokers: readonly string[];
+  readonly topicPrefix: string;
+  readonly elasticsearchUrl: string;
+  readonly indexPrefix: string;
+  readonly env: Env;
+}
 
 /** A connection to the database `postgres` of the server that the variables name. */
 async function withAdmin(env: Env, work: (client: pg.Client) => Promise<void>): Promise<void> {
@@ -62,7 +70,7 @@ async function dropSlot(client: pg.Client, slot: string): Promise<void> {
   }
 }
 
-export async function cleanUpKafka(here: Isolation): Promise<void> {
+export async function cleanUpKafka(here: Names): Promise<void> {
   const kafka = new kafkajs.Kafka({ brokers: [...here.brokers], logLevel: kafkajs.logLevel.NOTHING });
   const admin = kafka.admin();
   await admin.connect();
@@ -77,7 +85,7 @@ export async function cleanUpKafka(here: Isolation): Promise<void> {
   }
 }
 
-export async function cleanUpElasticsearch(here: Isolation): Promise<void> {
+export async function cleanUpElasticsearch(here: Names): Promise<void> {
   const ca = here.env['ELASTICSEARCH_CA_CERTS'];
   const username = here.env['ELASTICSEARCH_USERNAME'];
   const client = new Client({
