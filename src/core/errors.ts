@@ -35,6 +35,7 @@ export const ERRORS = {
   KAFKA_TOPIC_MISSING: { exit: 1, cure: 'Run `dify-es setup`.' },
   KAFKA_LAYOUT_CHANGED: { exit: 1, cure: 'The number of partitions was changed, so rows would change partition and lose their order. Restore it, or start with a new KAFKA_TOPIC_PREFIX and a full migrate.' },
   KAFKA_FENCED: { exit: 1, cure: 'Another process has taken over this role. Stop one of the two.' },
+  SINK_RUNNING: { exit: 1, cure: 'Stop every `dify-es sink` and `dify-es run`, then run the same command again.' },
   KAFKA_SCHEMA_UNKNOWN: { exit: 1, cure: 'The control topic lacks the schema of a record. Was it deleted? Run a full `dify-es migrate`.' },
 
   ES_UNREACHABLE: { exit: 3, cure: 'Check ELASTICSEARCH_HOSTS and ELASTICSEARCH_USE_SSL.' },
