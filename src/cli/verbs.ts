@@ -1,8 +1,10 @@
 import { migrate } from './migrate.ts';
 import { run } from './run.ts';
+import { setup } from './setup.ts';
 import { sink } from './sink.ts';
 import { stream } from './stream.ts';
+import { teardown } from './teardown.ts';
 import type { Verb } from './verb.ts';
 
 /** In the order of the operator's journey, which is the order of --help. */
-export const VERBS: readonly Verb[] = [stream, sink, run, migrate];
+export const VERBS: readonly Verb[] = [setup, stream, sink, run, migrate, teardown];

@@ -1,7 +1,8 @@
 import { DifyEsError } from '../../core/errors.ts';
+import type { SlotState } from '../../pipeline/capture/slot.ts';
 import { identitySteps } from './identity-plan.ts';
 import { publicationPlan, unfitPublication } from './publication-plan.ts';
-import type { ServerFacts, SlotState } from './server-facts.ts';
+import type { ServerFacts } from './server-facts.ts';
 import type { PublicationState, TableState } from './source-state.ts';
 
 /** The oldest release with logical messages, by which cleanup-pg marks its deletes. */
@@ -57,8 +58,7 @@ export function unfitTable({ table, relkind, unlogged, hasPrimaryKey, missing, n
 export function unfitSlot(slot: SlotState | null, { slot: name, database }: Pick<SourceNames, 'slot' | 'database'>): string[] {
   if (!slot) return [];
   if (slot.database !== database) return [`slot ${name} belongs to ${slot.database === null ? 'a physical standby' : `database ${slot.database}`}: choose another CDC_SLOT`];
-  if (slot.plugin !== 'pgoutput') return [`slot ${name} was made for ${slot.plugin}, not for pgoutput: choose another CDC_SLOT`];
-  return slot.temporary ? [`slot ${name} is a temporary one of a running session: choose another CDC_SLOT`] : [];
+  return slot.plugin === 'pgoutput' ? [] : [`slot ${name} was made for ${slot.plugin}, not for pgoutput: choose another CDC_SLOT`];
 }
 
 /** The rights that the steps still to be done need; a role with few rights may run setup once a superuser did these. */

@@ -59,9 +59,9 @@ function stepSql(schema: string, table: TableName, step: IdentityStep): string {
     case 'rescue':
       return setReplicaIdentity(schema, table, step.to).map(statement).join('\n');
     case 'drop-index':
-      return [...WITHOUT_TIMEOUTS, dropIdentityIndex(schema, table)].map(statement).join('\n');
+      return [WITHOUT_TIMEOUTS, dropIdentityIndex(schema, table)].map(statement).join('\n');
     case 'create-index':
-      return [...WITHOUT_TIMEOUTS, createIdentityIndex(schema, table)].map(statement).join('\n');
+      return [WITHOUT_TIMEOUTS, createIdentityIndex(schema, table)].map(statement).join('\n');
     case 'comment':
       return statement(commentIdentityIndex(schema, table, step.former));
     case 'set-identity':

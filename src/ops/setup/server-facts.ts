@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import { query, type Queryable } from '../../pipeline/capture/pg-connection.ts';
 
 /** What the whole server says of itself and of our role; nothing of the tables. */
 export interface ServerFacts {
@@ -17,7 +17,7 @@ export interface ServerFacts {
   readonly walSenderTimeoutMs: number;
   /** Bytes; -1: no limit. */
   readonly maxSlotWalKeepBytes: number;
-  /** Minutes (idle_replication_slot_timeout, PostgreSQL 18); 0: never. */
+  /** idle_replication_slot_timeout of PostgreSQL 18, in seconds; 0: never. */
   readonly idleSlotTimeoutSeconds: number;
   readonly preparedTransactions: readonly { readonly gid: string; readonly ageSeconds: number }[];
   readonly role: string;
@@ -48,42 +48,6 @@ const FACTS = `
          pg_has_role('pg_read_all_stats', 'USAGE') AS "seesOtherSessions"
     FROM pg_roles r WHERE r.rolname = current_user`;
 
-export async function readServerFacts(client: pg.ClientBase): Promise<ServerFacts> {
-  return (await client.query<ServerFacts>(FACTS)).rows[0]!;
-}
-
-/** A replication slot as pg_replication_slots has it. */
-export interface SlotState {
-  readonly slot: string;
-  readonly plugin: string | null;
-  readonly database: string | null;
-  readonly temporary: boolean;
-  /** The process that reads it now. */
-  readonly activePid: number | null;
-  /** reserved, extended, unreserved, lost. */
-  readonly walStatus: string | null;
-  readonly invalidation: string | null;
-  readonly confirmedLsn: string | null;
-  readonly restartLsn: string | null;
-  readonly retainedBytes: number | null;
-  /** Bytes until the server may give the slot up; null: no limit. */
-  readonly safeBytes: number | null;
-}
-
-/** Also on a standby, where the position is the received one. invalidation_reason came with PostgreSQL 17. */
-const SLOT = `
-  SELECT slot_name AS slot, plugin, database, temporary, active_pid AS "activePid", wal_status AS "walStatus",
-         to_jsonb(s) ->> 'invalidation_reason' AS invalidation,
-         confirmed_flush_lsn::text AS "confirmedLsn", restart_lsn::text AS "restartLsn",
-         pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END, restart_lsn)::float8 AS "retainedBytes",
-         safe_wal_size::float8 AS "safeBytes"
-    FROM pg_replication_slots s`;
-
-export async function readSlot(client: pg.ClientBase, slot: string): Promise<SlotState | null> {
-  return (await client.query<SlotState>(`${SLOT} WHERE slot_name = $1`, [slot])).rows[0] ?? null;
-}
-
-/** A slot whose WAL is gone: PostgreSQL never lets it be read again. */
-export function isLost(slot: SlotState): boolean {
-  return slot.walStatus === 'lost' || slot.invalidation !== null;
+export async function readServerFacts(db: Queryable): Promise<ServerFacts> {
+  return (await query<ServerFacts>(db, FACTS))[0]!;
 }

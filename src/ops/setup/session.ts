@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { DifyEsError } from '../../core/errors.ts';
-import { blockersOf, describeBlockers } from './blockers.ts';
+import { WITHOUT_TIMEOUTS } from './sql.ts';
+import { blockersOf, describeBlockers, namesOf } from './blockers.ts';
 
 /** One setup or teardown at a time per database; the numbers are arbitrary and only have to stay the same. */
 const LOCK = [0x64_69_66_79, 0x73_65_74] as const;
@@ -42,7 +43,7 @@ export async function openSession({ connect, say, signal }: SessionOptions): Pro
   try {
     const pid = (await work.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]!.pid;
     const session: OpsSession = { work, watch, say, signal, close, patiently: (what, statement) => patiently({ watch, pid, say, signal }, what, statement) };
-    await work.query('SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0');
+    await work.query(WITHOUT_TIMEOUTS);
     await alone(session);
     return session;
   } catch (error) {
@@ -109,9 +110,8 @@ async function nameBlockers({ watch, pid, say, signal }: Watching, what: string)
     if (signal.aborted) return;
     try {
       const blockers = await blockersOf(watch, pid);
-      const names = blockers.map((blocker) => blocker.pid || blocker.gid).join();
-      if (blockers.length > 0 && names !== before) say(`${what}: waiting for ${describeBlockers(blockers)}`);
-      before = names;
+      if (blockers.length > 0 && namesOf(blockers) !== before) say(`${what}: waiting for ${describeBlockers(blockers)}`);
+      before = namesOf(blockers);
       if (blockers.length === 0 && round % 10 === 0) say(`${what}: ${await buildProgress(watch, pid)}`);
     } catch {
       // the watching connection is a comfort: losing it must not fail the step

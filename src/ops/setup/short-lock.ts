@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DifyEsError } from '../../core/errors.ts';
-import { describeBlockers, holdersOf, type Blocker } from './blockers.ts';
+import type { Blocker } from '../../pipeline/backfill/barrier.ts';
+import { describeBlockers, holdersOf, namesOf } from './blockers.ts';
 import { stopped, type OpsSession } from './session.ts';
 import { isRetriableLock } from './sql-state.ts';
 
@@ -16,8 +17,8 @@ const LOOK_AGAIN_MS = 500;
  * there may always be one that is a few seconds old.
  */
 export function mayQueue(holders: readonly Blocker[], sinceLastTryMs: number): boolean {
-  const oldest = Math.max(0, ...holders.map((holder) => holder.ageSeconds ?? 0));
-  if (holders.some((holder) => holder.pid === 0)) return false;
+  const oldest = Math.max(0, ...holders.map((holder) => holder.ageSeconds));
+  if (holders.some((holder) => holder.pid === null)) return false;
   return oldest <= 1 || (oldest <= 60 && sinceLastTryMs >= 10_000);
 }
 
@@ -43,9 +44,8 @@ export async function withShortLock({ work, watch, say, signal, patiently }: Ops
       if (await tried(() => patiently(what, () => work.query(statements.join('; '))), () => work.query('ROLLBACK'))) return;
       await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
     } else {
-      const names = holders.map((holder) => holder.pid || holder.gid).join();
-      if (names !== said) say(`${what}: waiting for ${describeBlockers(holders)}, without queueing behind it`);
-      said = names;
+      if (namesOf(holders) !== said) say(`${what}: waiting for ${describeBlockers(holders)}, without queueing behind it`);
+      said = namesOf(holders);
       await sleep(LOOK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
     }
     if (Date.now() > deadline) {

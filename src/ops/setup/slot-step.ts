@@ -1,10 +1,15 @@
 import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError } from '../../core/errors.ts';
+import { formatLsn } from '../../core/lsn.ts';
+import { createSlot, dropSlot, inspectSlot, type SlotState } from '../../pipeline/capture/slot.ts';
 import type { SourceState } from './fitness.ts';
-import { isLost, readSlot, type SlotState } from './server-facts.ts';
 import type { OpsSession } from './session.ts';
-import { createSlot, dropSlot } from './sql.ts';
 import type { StepReport } from './step.ts';
+
+/** A slot whose WAL is gone: PostgreSQL never lets it be read again. */
+export function isLost(slot: SlotState): boolean {
+  return slot.walStatus === 'lost' || slot.invalidation !== null;
+}
 
 /**
  * Why a slot that exists can only be thrown away, or null.
@@ -23,21 +28,20 @@ export async function dropUselessSlot(session: OpsSession, state: SourceState): 
   const why = slotToDrop(state);
   if (why === null) return [];
   requireIdle(state.slot!, 'it has to be made anew');
-  await session.work.query(dropSlot(state.slot!.slot));
-  return [{ step: 'slot', subject: state.slot!.slot, did: 'done', detail: `dropped, since ${why}` }];
+  await dropSlot(session.work, state.slot!.name);
+  return [{ step: 'slot', subject: state.slot!.name, did: 'done', detail: `dropped, since ${why}` }];
 }
 
 /** A slot that a reader holds cannot be dropped; PostgreSQL would answer with an error half-way. */
 export function requireIdle(slot: SlotState, because: string): void {
-  if (slot.activePid !== null) throw new DifyEsError('PG_SLOT_BUSY', `slot ${slot.slot} is read by pid ${slot.activePid}, and ${because}`);
+  if (slot.activePid !== null) throw new DifyEsError('PG_SLOT_BUSY', `slot ${slot.name} is read by pid ${slot.activePid}, and ${because}`);
 }
 
-export async function ensureSlot(session: OpsSession, name: string, failover: boolean): Promise<StepReport> {
-  const { work, patiently } = session;
-  const found = await readSlot(work, name);
+export async function ensureSlot({ work, patiently }: OpsSession, name: string): Promise<StepReport> {
+  const found = await inspectSlot(work, name);
   if (found) return { step: 'slot', subject: name, did: 'already', detail: found.activePid === null ? '' : 'a reader is connected' };
   // PostgreSQL begins a slot where no older transaction is open any more, and waits for those there are
-  const lsn = await patiently(`slot ${name}`, async () => (await work.query<{ lsn: string }>(createSlot(name, failover))).rows[0]!.lsn);
+  const lsn = await patiently(`slot ${name}`, () => createSlot(work, name));
   crashPoint('setup.slot-created');
-  return { step: 'slot', subject: name, did: 'done', detail: `created at ${lsn}; from now on the server keeps WAL for it` };
+  return { step: 'slot', subject: name, did: 'done', detail: `created at ${formatLsn(lsn)}; from now on the server keeps WAL for it` };
 }

@@ -1,5 +1,5 @@
-import type pg from 'pg';
 import { TABLES, type TableName } from '../../core/contracts.ts';
+import { query, type Queryable } from '../../pipeline/capture/pg-connection.ts';
 import { IDENTITY_COLUMNS, identityIndexName } from './names.ts';
 
 /** An index as the catalogue has it. `usable`: valid, ready and unique, so that PostgreSQL can find a row by it. */
@@ -71,8 +71,8 @@ const TABLE_QUERY = `
    WHERE n.nspname = $1 AND c.relname = ANY ($2)`;
 
 /** The state of those of Dify's tables that this release has, in the order of TABLES. */
-export async function readTables(client: pg.ClientBase, schema: string): Promise<TableState[]> {
-  const { rows } = await client.query<TableRow & { oid_text: string }>(TABLE_QUERY, [schema, TABLES, IDENTITY_COLUMNS]);
+export async function readTables(db: Queryable, schema: string): Promise<TableState[]> {
+  const rows = await query<TableRow & { oid_text: string }>(db, TABLE_QUERY, [schema, TABLES, IDENTITY_COLUMNS]);
   return rows
     .map(({ oid_text, relreplident, not_null, indexes, ...row }): TableState => {
       const present = not_null ?? {};
@@ -114,10 +114,11 @@ interface PublicationRow {
 }
 
 /** The publication of that name, or null. */
-export async function readPublication(client: pg.ClientBase, publication: string, schema: string): Promise<PublicationState | null> {
+export async function readPublication(db: Queryable, publication: string, schema: string): Promise<PublicationState | null> {
   // attnames and rowfilter came with PostgreSQL 15; to_jsonb reads them where they are. Without a column list,
   // attnames names every column that is not generated.
-  const { rows } = await client.query<PublicationRow>(
+  const [row] = await query<PublicationRow>(
+    db,
     `SELECT obj_description(p.oid, 'pg_publication') AS comment, pg_has_role(p.pubowner, 'USAGE') AS owned, p.puballtables AS "allTables",
             p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AS "everyOperation",
             (SELECT jsonb_agg(jsonb_build_object('schema', t.schemaname, 'name', t.tablename, 'limited',
@@ -129,7 +130,6 @@ export async function readPublication(client: pg.ClientBase, publication: string
        FROM pg_publication p WHERE p.pubname = $1`,
     [publication],
   );
-  const row = rows[0];
   if (!row) return null;
   const listed = row.tables ?? [];
   const ours = listed.filter((t) => t.schema === schema && (TABLES as readonly string[]).includes(t.name));
@@ -144,11 +144,11 @@ export async function readPublication(client: pg.ClientBase, publication: string
 }
 
 /** Other publications with a table of ours, and their comments: another installation may need the same identity. */
-export async function publicationsOf(client: pg.ClientBase, schema: string, table: TableName): Promise<{ name: string; comment: string | null }[]> {
-  const { rows } = await client.query<{ name: string; comment: string | null }>(
+export function publicationsOf(db: Queryable, schema: string, table: TableName): Promise<{ name: string; comment: string | null }[]> {
+  return query<{ name: string; comment: string | null }>(
+    db,
     `SELECT p.pubname AS name, obj_description(p.oid, 'pg_publication') AS comment
        FROM pg_publication_tables t JOIN pg_publication p USING (pubname) WHERE t.schemaname = $1 AND t.tablename = $2`,
     [schema, table],
   );
-  return rows;
 }

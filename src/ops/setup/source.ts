@@ -1,11 +1,12 @@
-import type pg from 'pg';
 import { crashPoint } from '../../core/crash-point.ts';
 import type { TableName } from '../../core/contracts.ts';
+import type { Queryable } from '../../pipeline/capture/pg-connection.ts';
+import { inspectSlot } from '../../pipeline/capture/slot.ts';
 import { requireFit, type SourceNames, type SourceState } from './fitness.ts';
 import { ensureIdentity } from './identity.ts';
 import { stopsDify } from './identity-plan.ts';
 import { publicationPlan } from './publication-plan.ts';
-import { readServerFacts, readSlot } from './server-facts.ts';
+import { readServerFacts } from './server-facts.ts';
 import { throwIfStopped, type OpsSession } from './session.ts';
 import { dropUselessSlot, ensureSlot, requireIdle, slotToDrop } from './slot-step.ts';
 import { readPublication, readTables } from './source-state.ts';
@@ -14,19 +15,18 @@ import type { StepReport } from './step.ts';
 export interface SourceSetup {
   readonly names: SourceNames;
   readonly lockWaitMs: number;
-  readonly failover: boolean;
   /** Called before tables are added to a publication that existed: what they changed until now was not published. */
   readonly beforeAdding: (tables: readonly TableName[]) => Promise<void>;
   readonly report: (step: StepReport) => void;
 }
 
 /** Everything that setup and check need to know of PostgreSQL; reads only. */
-export async function readSource(client: pg.ClientBase, { schema, publication, slot }: SourceNames): Promise<SourceState> {
+export async function readSource(db: Queryable, { schema, publication, slot }: SourceNames): Promise<SourceState> {
   return {
-    server: await readServerFacts(client),
-    tables: await readTables(client, schema),
-    publication: await readPublication(client, publication, schema),
-    slot: await readSlot(client, slot),
+    server: await readServerFacts(db),
+    tables: await readTables(db, schema),
+    publication: await readPublication(db, publication, schema),
+    slot: (await inspectSlot(db, slot)) ?? null,
   };
 }
 
@@ -42,7 +42,7 @@ export function requireReady(state: SourceState, names: SourceNames): void {
  * is unusable; the slot comes last, since from then on the server keeps WAL.
  */
 export async function setUpSource(session: OpsSession, options: SourceSetup, before: SourceState): Promise<void> {
-  const { names, lockWaitMs, failover, report } = options;
+  const { names, lockWaitMs, report } = options;
   // what stops Dify now comes first
   const tables = before.tables.toSorted((a, b) => Number(stopsDify(b)) - Number(stopsDify(a)));
   for (const state of tables) {
@@ -53,7 +53,7 @@ export async function setUpSource(session: OpsSession, options: SourceSetup, bef
   for (const step of await dropUselessSlot(session, before)) report(step);
   report(await ensurePublication(session, options, before));
   throwIfStopped(session.signal);
-  report(await ensureSlot(session, names.slot, failover));
+  report(await ensureSlot(session, names.slot));
 }
 
 async function ensurePublication(session: OpsSession, { names, beforeAdding }: SourceSetup, { publication, tables }: SourceState): Promise<StepReport> {

@@ -13,8 +13,11 @@ const { escapeIdentifier: name, escapeLiteral: literal } = pg;
 export const LOCK_TIMEOUT_MS = 700;
 const PUBLISH = 'insert, update, delete, truncate';
 
-/** Before what may take hours and shuts nobody out: a build that a timeout cancels leaves an invalid index behind. */
-export const WITHOUT_TIMEOUTS = ['SET statement_timeout = 0', 'SET lock_timeout = 0'] as const;
+/**
+ * Before what may take hours and shuts nobody out: a build that a timeout cancels leaves an invalid index behind.
+ * transaction_timeout came with PostgreSQL 17 and counts a CONCURRENTLY build too.
+ */
+export const WITHOUT_TIMEOUTS = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout')";
 
 export function tableRef(schema: string, table: string): string {
   return `${name(schema)}.${name(table)}`;
@@ -88,10 +91,6 @@ export function dropSlot(slot: string): string {
   return `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ${literal(slot)}`;
 }
 
-/** `failover` makes a synchronised copy of the slot on standbys; PostgreSQL 17 and later. */
-export function createSlot(slot: string, failover: boolean): string {
-  return `SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot(${literal(slot)}, 'pgoutput'${failover ? ', failover => true' : ''})`;
-}
 
 export interface RoleNeeds {
   readonly role: string;

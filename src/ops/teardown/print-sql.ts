@@ -22,7 +22,7 @@ export function teardownSql(remains: Pick<SourceRemains, 'plans'> | null, names:
       if (keptFor !== null) return [comment(`${table}: left as it is, since publication ${keptFor} of another installation needs its index.`)];
       return [
         ...(restore ? [comment(`${table}: if the lock cannot be had, run the part from BEGIN to COMMIT again.`), ...setReplicaIdentity(names.schema, table, restore).map(statement)] : []),
-        ...(dropIndex ? [...WITHOUT_TIMEOUTS, dropIdentityIndex(names.schema, table)].map(statement) : []),
+        ...(dropIndex ? [WITHOUT_TIMEOUTS, dropIdentityIndex(names.schema, table)].map(statement) : []),
       ];
     }),
   ];

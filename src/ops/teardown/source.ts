@@ -1,9 +1,9 @@
-import type pg from 'pg';
 import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError } from '../../core/errors.ts';
+import { query, type Queryable } from '../../pipeline/capture/pg-connection.ts';
+import { inspectSlot, type SlotState } from '../../pipeline/capture/slot.ts';
 import type { SourceNames } from '../setup/fitness.ts';
 import { isOwnPublication } from '../setup/names.ts';
-import { readSlot, type SlotState } from '../setup/server-facts.ts';
 import type { OpsSession } from '../setup/session.ts';
 import { throwIfStopped } from '../setup/session.ts';
 import { withShortLock } from '../setup/short-lock.ts';
@@ -21,19 +21,20 @@ export interface SourceRemains {
 }
 
 /** What is still there of setup; reads only. */
-export async function readRemains(client: pg.ClientBase, { schema, publication, slot }: SourceNames): Promise<SourceRemains> {
-  const tables = (await readTables(client, schema)).filter((state) => state.relkind === 'r');
+export async function readRemains(db: Queryable, { schema, publication, slot }: SourceNames): Promise<SourceRemains> {
+  const tables = (await readTables(db, schema)).filter((state) => state.relkind === 'r');
   const plans: TablePlan[] = [];
   for (const state of tables) {
-    const others = (await publicationsOf(client, schema, state.table)).filter(({ name }) => name !== publication);
+    const others = (await publicationsOf(db, schema, state.table)).filter(({ name }) => name !== publication);
     const usedBy = others.find(({ comment }) => isOwnPublication(comment))?.name ?? null;
-    plans.push(tablePlan(state, { usedBy, published: others.length > 0, usableIndexes: await usableIndexes(client, state.oid) }));
+    plans.push(tablePlan(state, { usedBy, published: others.length > 0, usableIndexes: await usableIndexes(db, state.oid) }));
   }
-  return { publication: await readPublication(client, publication, schema), slot: await readSlot(client, slot), tables, plans };
+  return { publication: await readPublication(db, publication, schema), slot: (await inspectSlot(db, slot)) ?? null, tables, plans };
 }
 
-async function usableIndexes(client: pg.ClientBase, table: number): Promise<Set<string>> {
-  const { rows } = await client.query<{ name: string }>(
+async function usableIndexes(db: Queryable, table: number): Promise<Set<string>> {
+  const rows = await query<{ name: string }>(
+    db,
     `SELECT x.relname AS name FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
       WHERE i.indrelid = $1::int8::oid AND i.indisvalid AND i.indisready AND i.indisunique AND i.indimmediate AND i.indpred IS NULL`,
     [table],

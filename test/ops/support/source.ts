@@ -38,7 +38,7 @@ export async function runSetup(here: Isolation, options: RunOptions = {}): Promi
   return withSession(here, options, async (session, run) => {
     const before = await readSource(session.work, names);
     requireReady(before, names);
-    await setUpSource(session, { names, lockWaitMs: options.lockWaitMs ?? 20_000, failover: false, beforeAdding: async () => undefined, report: (step) => void run.steps.push(step) }, before);
+    await setUpSource(session, { names, lockWaitMs: options.lockWaitMs ?? 20_000, beforeAdding: async () => undefined, report: (step) => void run.steps.push(step) }, before);
   });
 }
 
