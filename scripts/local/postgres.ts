@@ -1,4 +1,4 @@
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
@@ -47,9 +47,12 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Loca
   const url = urlOf(port, POSTGRES_LOGIN.database, secrets);
 
   if (!existsSync(join(data, 'PG_VERSION'))) {
-    rmSync(data, { recursive: true, force: true });
-    if (options.from === undefined) await initdb(native, home, data, secrets);
-    else copyData(options.from, data, options.standby ?? false);
+    // Whole or absent: a run killed in the middle of initdb must not leave a folder that looks like a database.
+    const making = `${data}.new`;
+    for (const folder of [data, making]) rmSync(folder, { recursive: true, force: true });
+    if (options.from === undefined) await initdb(native, home, making, secrets);
+    else copyData(options.from, making, options.standby ?? false);
+    renameSync(making, data);
   }
 
   const plan = {
