@@ -4,7 +4,8 @@ import { setup } from './setup.ts';
 import { sink } from './sink.ts';
 import { stream } from './stream.ts';
 import { teardown } from './teardown.ts';
+import { validate } from './validate.ts';
 import type { Verb } from './verb.ts';
 
 /** In the order of the operator's journey, which is the order of --help. */
-export const VERBS: readonly Verb[] = [setup, stream, sink, run, migrate, teardown];
+export const VERBS: readonly Verb[] = [setup, stream, sink, run, migrate, validate, teardown];

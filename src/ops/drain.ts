@@ -14,19 +14,19 @@ export interface DrainState {
 }
 
 /** How far the group of sinks has come. Offsets count transaction markers, so `left` 0 has to be exact. */
-export interface GroupProgress {
+export interface GroupProgress<Ends> {
   /** The ends of all partitions now. */
-  ends(): Promise<unknown>;
-  /** Records between the committed offsets and those ends; 0 when every record below them is settled. */
-  left(ends: unknown): Promise<bigint>;
+  ends(): Promise<Ends>;
+  /** Offsets between the committed ones and those ends; 0 exactly when every record below them is settled. */
+  left(ends: Ends): Promise<bigint>;
   /** Members of the group. */
   members(): Promise<number>;
 }
 
-export interface DrainPorts {
+export interface DrainPorts<Ends> {
   readonly db: Queryable;
   readonly slot: () => Promise<SlotState | undefined>;
-  readonly group: GroupProgress;
+  readonly group: GroupProgress<Ends>;
 }
 
 export interface DrainOptions {
@@ -47,7 +47,7 @@ const POLL_MS = [20, 50, 100, 200, 500] as const;
  * First the slot, which is confirmed only for what Kafka has committed, then the group: in the other order records could
  * still be on their way into the topics behind the ends that were looked at.
  */
-export async function drain(ports: DrainPorts, options: DrainOptions): Promise<Lsn> {
+export async function drain<Ends>(ports: DrainPorts<Ends>, options: DrainOptions): Promise<Lsn> {
   const mark = await markNow(ports.db);
   await waitUntilDone(() => readerState(ports, mark), options);
   const ends = await ports.group.ends();
@@ -70,7 +70,7 @@ export async function markNow(db: Queryable): Promise<Lsn> {
   return parseLsn(row!.lsn);
 }
 
-async function readerState({ slot }: DrainPorts, mark: Lsn): Promise<DrainState> {
+async function readerState({ slot }: Pick<DrainPorts<never>, 'slot'>, mark: Lsn): Promise<DrainState> {
   const state = await slot();
   if (!state) throw new DifyEsError('PG_SLOT_MISSING', 'the replication slot is gone');
   if (state.confirmedFlushLsn === null || state.walStatus === 'lost') throw new DifyEsError('PG_SLOT_LOST', `the replication slot "${state.name}" is lost`);
@@ -78,7 +78,7 @@ async function readerState({ slot }: DrainPorts, mark: Lsn): Promise<DrainState>
   return { waitsFor: 'reader', left: left > 0n ? left : 0n, attended: state.activePid !== null };
 }
 
-async function sinkState({ group }: DrainPorts, ends: unknown): Promise<DrainState> {
+async function sinkState<Ends>({ group }: DrainPorts<Ends>, ends: Ends): Promise<DrainState> {
   const left = await group.left(ends);
   return { waitsFor: 'sink', left, attended: left === 0n || (await group.members()) > 0 };
 }

@@ -83,8 +83,11 @@ export class Repairer {
     this.#proven += count;
   }
 
-  async finish(): Promise<RepairReport> {
+  async close(): Promise<void> {
     await this.#port.close();
+  }
+
+  report(): RepairReport {
     return { rowsPublished: this.#rowsPublished, tombstonesPublished: this.#tombstonesPublished, proven: this.#proven, leftAlone: this.#leftAlone };
   }
 }

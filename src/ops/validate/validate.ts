@@ -72,7 +72,7 @@ export async function validate(request: ValidateRequest, ports: ValidatePorts): 
   }
   const run = new ValidationRun(open, request, ports);
   await (request.sample === 'full' ? run.full() : run.sampled(request.sample));
-  return await run.finish();
+  return run.finish();
 }
 
 class ValidationRun {
@@ -114,13 +114,13 @@ class ValidationRun {
     await this.#settle();
   }
 
-  async finish(): Promise<Validation> {
+  finish(): Validation {
     return {
       tally: this.#tally,
       tables: this.#tables.map(({ source }) => source.table),
       rewritten: this.#rewritten,
       notDrained: this.#rechecker.notDrained,
-      repair: this.#ports.repairer ? await this.#ports.repairer.finish() : null,
+      repair: this.#ports.repairer?.report() ?? null,
     };
   }
 

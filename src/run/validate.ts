@@ -1,0 +1,128 @@
+import type { Logger } from 'pino';
+import type { Config } from '../config/config.ts';
+import type { TableName } from '../core/contracts.ts';
+import { DifyEsError } from '../core/errors.ts';
+import { stateKeys, type BackfillRequired, type ControlLog, type LetterRecord } from '../core/state.ts';
+import { Documents } from '../ops/validate/documents.ts';
+import { expectedDocuments } from '../ops/validate/expected.ts';
+import { boundariesFrom, type Boundaries } from '../ops/validate/expectations.ts';
+import { Repairer } from '../ops/validate/repairer.ts';
+import { Resend } from '../ops/validate/resend.ts';
+import { Source } from '../ops/validate/source.ts';
+import { validate, type ValidateProgress, type ValidateRequest, type Validation } from '../ops/validate/validate.ts';
+import { connect } from '../pipeline/capture/pg-connection.ts';
+import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
+import { openDeadLetters } from '../pipeline/kafka/dead-letters.ts';
+import { createPublisher } from '../pipeline/kafka/publisher.ts';
+import { pinLayout } from '../pipeline/kafka/topics.ts';
+import { pgTarget } from './connections.ts';
+import { openDrainer } from './drain.ts';
+import type { Platform } from './platform.ts';
+
+export interface ValidateOptions {
+  readonly request: ValidateRequest;
+  /** `rows`: missing and stale ones are sent again; `rows-and-extra`: and surplus documents deleted. */
+  readonly repair: 'no' | 'rows' | 'rows-and-extra';
+  readonly signal: AbortSignal;
+  readonly onProgress?: (progress: ValidateProgress) => void;
+}
+
+export interface ValidateResult {
+  readonly validation: Validation;
+  /** Tables whose BACKFILL REQUIRED asked for this look at surplus documents, and is settled by it. */
+  readonly reconciled: readonly TableName[];
+}
+
+/** The comparison of both ends, wired. */
+export async function runValidate(config: Config, platform: Platform, { request, repair, signal, onProgress }: ValidateOptions, log: Logger): Promise<ValidateResult> {
+  const { client, state } = platform;
+  const prefix = config.elasticsearch.indexPrefix;
+  const known = await knownBoundaries(config, platform);
+  const before = requirements(state.control, request.tables);
+  const drainer = await openDrainer(config, platform, log, signal);
+  const scanning = await connect(pgTarget(config), { role: 'validate' });
+  const lookup = await connect(pgTarget(config), { role: 'validate' });
+  const documents = new Documents(client, prefix, signal);
+  let repairer: Repairer | null = null;
+  try {
+    if (repair !== 'no') repairer = new Repairer(await openResend(config, platform, signal, log), documents, { prefix, deleteExtra: repair === 'rows-and-extra' });
+    const validation = await validate(request, {
+      source: new Source({ scanning, lookup }, config.postgres.schema),
+      documents, known, repairer, signal,
+      expectedText: expectedDocuments(),
+      drain: async () => (await drainer.drain()).version,
+      ...(onProgress ? { onProgress } : {}),
+    });
+    return { validation, reconciled: await settleReconcile(state.control, request, validation, before) };
+  } finally {
+    await Promise.allSettled([drainer.close(), scanning.end(), lookup.end(), repairer?.close()]);
+  }
+}
+
+/** What may differ on purpose, read from the control topic; the rows of accepted letters from the dead-letter topic. */
+export async function knownBoundaries(config: Config, { kafka, names, state }: Platform): Promise<Boundaries> {
+  const { control } = state;
+  await control.refresh();
+  const accepted = new Set<string>();
+  const ids = control.entries<LetterRecord>(stateKeys.letter('')).filter(([, record]) => record.state === 'accepted').map(([key]) => key.slice(stateKeys.letter('').length));
+  if (ids.length > 0) {
+    const letters = await openDeadLetters(kafka, names, control);
+    try {
+      for (const id of ids) {
+        const letter = await letters.get(id);
+        if (letter?.key) accepted.add(`${letter.table}/${letter.key.id}`);
+      }
+    } finally {
+      await letters.close();
+    }
+  }
+  return boundariesFrom(control, { prefix: config.elasticsearch.indexPrefix, deletePolicy: config.postgres.deletePolicy, accepted });
+}
+
+async function openResend(config: Config, { kafka, names, state }: Platform, signal: AbortSignal, log: Logger): Promise<Resend> {
+  const epoch = (await state.readEpoch())?.epoch;
+  if (epoch === undefined) throw new DifyEsError('STREAM_NEVER_RAN', 'no reader has ever read the slot, so there is no epoch to repair in');
+  const layout = await pinLayout(kafka, names, state.control);
+  return new Resend({
+    connect: () => connect(pgTarget(config), { role: 'repair' }),
+    schema: config.postgres.schema,
+    publisher: createPublisher({
+      kafka, names, role: 'backfill', transactionalId: `${names.control}/repair`, control: state.control,
+      encoding: createAvroEncoding(), partitions: layout.partitions, logger: log, compression: config.kafka.compression,
+    }),
+    epoch: () => state.control.get<{ epoch: number }>(stateKeys.epoch)?.epoch ?? epoch,
+    deletePolicy: config.postgres.deletePolicy,
+    barrierTimeoutMs: config.program.barrierTimeoutSeconds * 1000,
+    signal,
+  });
+}
+
+type Requirements = ReadonlyMap<TableName, BackfillRequired>;
+
+function requirements(control: ControlLog, tables: readonly TableName[]): Requirements {
+  const found = new Map<TableName, BackfillRequired>();
+  for (const table of tables) {
+    const required = control.get<BackfillRequired>(stateKeys.required(table));
+    if (required?.reconcile && required.backfilledBy !== undefined) found.set(table, required);
+  }
+  return found;
+}
+
+/**
+ * A requirement whose backfill has been done and that only waits for the surplus documents to be looked at ends here,
+ * if this look was at all of them, found none, and nothing was required anew meanwhile.
+ */
+async function settleReconcile(control: ControlLog, request: ValidateRequest, validation: Validation, before: Requirements): Promise<TableName[]> {
+  const { tally, rewritten, notDrained } = validation;
+  if (request.sample !== 'full' || request.tenantIds.length > 0 || notDrained || tally.inFlight > 0) return [];
+  const unclean = new Set(tally.groups().filter((group) => group.extra + group['wrong-index'] + group.missing + group.stale > 0).map(({ table }) => table));
+  const settled: TableName[] = [];
+  await control.refresh();
+  for (const [table, required] of before) {
+    if (unclean.has(table) || rewritten.includes(table)) continue;
+    if (control.get<BackfillRequired>(stateKeys.required(table))?.at !== required.at) continue;
+    await control.remove(stateKeys.required(table));
+    settled.push(table);
+  }
+  return settled;
+}
