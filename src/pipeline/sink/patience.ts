@@ -23,6 +23,7 @@ export interface Waiting {
   onTrouble(trouble: Trouble): void;
   /** The first success after trouble. */
   onRecovered(): void;
+  readonly pace: Pace;
 }
 
 /** Thrown when the signal ended the waiting. What was settled before stays settled. */
@@ -35,12 +36,18 @@ export class Interrupted extends Error {
 
 const HEARTBEAT_MS = 1_000;
 const GRACE_MS = 3_000;
-const FIRST_WAIT_MS = 100;
-const LONGEST_WAIT_MS = 10_000;
+
+/** How long to wait before the second attempt, and before any. */
+export interface Pace {
+  readonly firstMs: number;
+  readonly longestMs: number;
+}
+
+export const DEFAULT_PACE: Pace = { firstMs: 100, longestMs: 10_000 };
 
 /** Doubles up to the longest wait; the jitter keeps the partitions of all sinks from knocking at the same moment. */
-export function backOffMs(attempt: number, random: number): number {
-  const full = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(attempt - 1, 20));
+export function backOffMs(attempt: number, random: number, pace: Pace): number {
+  const full = Math.min(pace.longestMs, pace.firstMs * 2 ** Math.min(attempt - 1, 20));
   return Math.round(full * (0.5 + random / 2));
 }
 
@@ -81,7 +88,7 @@ export class Patience {
   /** Waits before the next attempt. Throws Interrupted at once when the signal comes. */
   async pause(failure: Pick<Failure, 'status' | 'type'>, items: number): Promise<void> {
     const attempt = ++this.failed;
-    const waitMs = backOffMs(attempt, Math.random());
+    const waitMs = backOffMs(attempt, Math.random(), this.waiting.pace);
     this.waiting.onTrouble({ status: failure.status, type: failure.type, attempt, waitMs, items });
     const until = Date.now() + waitMs;
     for (let left = waitMs; left > 0; left = until - Date.now()) {

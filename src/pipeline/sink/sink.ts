@@ -14,8 +14,8 @@ import { OffsetLedger } from './committable-offset.ts';
 import { DocumentWriter } from './document.ts';
 import { indexOf } from './index-name.ts';
 import { KnownIndices } from './known-indices.ts';
-import { Interrupted, Patience } from './patience.ts';
-import type { Trouble } from './patience.ts';
+import { DEFAULT_PACE, Interrupted, Patience } from './patience.ts';
+import type { Pace, Trouble } from './patience.ts';
 import { probeWrite } from './state-mirror.ts';
 
 /** How a Kafka record is read; handed in, since stages never import each other. */
@@ -45,6 +45,7 @@ export interface SinkOptions {
   readonly maxBulkBytes: number;
   readonly onTrouble?: (trouble: Trouble) => void;
   readonly onRecovered?: () => void;
+  readonly pace?: Pace;
 }
 
 export interface BatchContext {
@@ -104,8 +105,8 @@ export class SinkWriter {
    */
   async handleBatch(table: TableName, partition: number, records: readonly ConsumedRecord[], context: BatchContext): Promise<BatchResult> {
     const batch = new Batch(table, partition, records, context.lastOffset);
-    const { onTrouble, onRecovered } = this.options;
-    const patience = new Patience({ heartbeat: context.heartbeat, signal: context.signal, onTrouble: onTrouble ?? ignore, onRecovered: onRecovered ?? ignore });
+    const { onTrouble = ignore, onRecovered = ignore, pace = DEFAULT_PACE } = this.options;
+    const patience = new Patience({ heartbeat: context.heartbeat, signal: context.signal, onTrouble, onRecovered, pace });
     try {
       const { winners, losers } = coalesce(this.route(batch));
       for (const loser of losers) batch.settle(loser.position, 'stale');

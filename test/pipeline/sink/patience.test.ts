@@ -6,16 +6,17 @@ function waiting(more: Partial<Waiting> = {}): { waiting: Waiting; stop: AbortCo
   const stop = new AbortController();
   const troubles: Trouble[] = [];
   const recoveries: number[] = [];
-  return { stop, troubles, recoveries, waiting: { heartbeat: () => Promise.resolve(), signal: stop.signal, onTrouble: (trouble) => troubles.push(trouble), onRecovered: () => recoveries.push(1), ...more } };
+  return { stop, troubles, recoveries, waiting: { heartbeat: () => Promise.resolve(), signal: stop.signal, onTrouble: (trouble) => troubles.push(trouble), onRecovered: () => recoveries.push(1), pace: { firstMs: 10, longestMs: 100 }, ...more } };
 }
 
 const failure = { status: 503, type: 'unavailable_shards_exception' };
 
 describe('the pause before an attempt', () => {
   test('doubles up to a limit and is spread', () => {
-    expect([1, 2, 3, 4].map((attempt) => backOffMs(attempt, 1))).toStrictEqual([100, 200, 400, 800]);
-    expect(backOffMs(1_000_000, 1)).toBe(10_000);
-    expect(backOffMs(3, 0)).toBe(200);
+    const pace = { firstMs: 100, longestMs: 10_000 };
+    expect([1, 2, 3, 4].map((attempt) => backOffMs(attempt, 1, pace))).toStrictEqual([100, 200, 400, 800]);
+    expect(backOffMs(1_000_000, 1, pace)).toBe(10_000);
+    expect(backOffMs(3, 0, pace)).toBe(200);
   });
 
   test('says what is the matter, and once that it is over', async () => {
