@@ -1,3 +1,4 @@
+import { handleTruncate } from '../ops/truncate/handle-truncate.ts';
 import { openPlatform } from '../run/platform.ts';
 import { startSink } from '../run/sink.ts';
 import { startStream } from '../run/stream.ts';
@@ -14,7 +15,7 @@ export const run = defineVerb({
     const platform = await openPlatform(config, log);
     try {
       const member = await startSink(config, platform, log);
-      const reader = await startStream(config, platform, log).catch(async (error: unknown) => {
+      const reader = await startStream(config, platform, log, { onTruncate: handleTruncate }).catch(async (error: unknown) => {
         await member.stop();
         throw error;
       });

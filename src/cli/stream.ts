@@ -1,3 +1,4 @@
+import { handleTruncate } from '../ops/truncate/handle-truncate.ts';
 import { openPlatform } from '../run/platform.ts';
 import { startStream } from '../run/stream.ts';
 import { untilStopped } from './until-stopped.ts';
@@ -12,7 +13,7 @@ export const stream = defineVerb({
   async run({ config, log, signal }) {
     const platform = await openPlatform(config, log);
     try {
-      const reader = await startStream(config, platform, log);
+      const reader = await startStream(config, platform, log, { onTruncate: handleTruncate });
       await untilStopped(signal, [reader.done], () => reader.stop());
       return 0;
     } finally {

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
-import { type Relation, TABLES } from '../core/contracts.ts';
+import { type Relation, TABLES, type TableName } from '../core/contracts.ts';
 import { formatLsn, type Lsn } from '../core/lsn.ts';
 import { stateKeys, type BackfillRequired, type EpochRecord } from '../core/state.ts';
 import type { WalVerdict } from '../ops/watch/wal-budget.ts';
@@ -17,7 +17,6 @@ import { pgTarget } from './connections.ts';
 import type { Platform } from './platform.ts';
 import { driftOf, recordColumns } from './schema-drift.ts';
 import { watchSource } from './source-watch.ts';
-import { handleTruncate, type TruncateOptions } from './truncate.ts';
 
 /** An acknowledgement of a topic with one replica may sit in the page cache of one machine; see topicConfig's flush.ms. */
 const SINGLE_REPLICA_HOLD_MS = 3_000;
@@ -28,14 +27,30 @@ export interface StreamRun {
   stop(): Promise<void>;
 }
 
-/** For metrics and the console. */
-export interface StreamWatchers {
+/** A TRUNCATE as the reader met it, and what is at hand to deal with it. */
+export interface Truncation {
+  readonly table: TableName;
+  readonly commitLsn: Lsn;
+  readonly commitTimeMs: number;
+}
+export interface TruncateContext {
+  readonly config: Config;
+  readonly platform: Platform;
+  readonly partitions: number;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** What the verbs add to the reader. */
+export interface StreamParts {
+  /** Nothing later is published until this has returned: a TRUNCATE is a moment in the log. */
+  readonly onTruncate: (context: TruncateContext, truncation: Truncation) => Promise<void>;
   readonly onProgress?: (progress: StreamProgress) => void;
   readonly onWal?: (verdict: WalVerdict) => void;
 }
 
 /** The reader, wired: slot → whole rows → Kafka. Throws at once what keeps it from starting. */
-export async function startStream(config: Config, platform: Platform, log: Logger, hooks: StreamWatchers = {}): Promise<StreamRun> {
+export async function startStream(config: Config, platform: Platform, log: Logger, parts: StreamParts): Promise<StreamRun> {
   const { kafka, names, state } = platform;
   const { postgres, program } = config;
   const layout = await pinLayout(kafka, names, state.control);
@@ -63,10 +78,10 @@ export async function startStream(config: Config, platform: Platform, log: Logge
         return state.control.get(stateKeys.cleanup(runId)) !== undefined;
       },
     },
-    hooks: { ...hooksOf({ config, platform, partitions: layout.partitions, log, signal: stopping.signal }), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(hooks.onProgress ? { onProgress: hooks.onProgress } : {}) },
+    hooks: { ...hooksOf({ config, platform, partitions: layout.partitions, log, signal: stopping.signal }, parts.onTruncate), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(parts.onProgress ? { onProgress: parts.onProgress } : {}) },
   });
   const reading = loop.run();
-  const watching = watchSource({ config, control: state.control, log, signal: stopping.signal, stopReader: () => loop.stop(), ...(hooks.onWal ? { onWal: hooks.onWal } : {}) });
+  const watching = watchSource({ config, control: state.control, log, signal: stopping.signal, stopReader: () => loop.stop(), ...(parts.onWal ? { onWal: parts.onWal } : {}) });
   const done = Promise.all([reading, watching]).then(() => undefined);
   done.catch(() => undefined);
   return {
@@ -79,14 +94,14 @@ export async function startStream(config: Config, platform: Platform, log: Logge
   };
 }
 
-function hooksOf(options: TruncateOptions): StreamHooks {
+function hooksOf(options: TruncateContext, onTruncate: StreamParts['onTruncate']): StreamHooks {
   const { log, signal } = options;
   const { control } = options.platform.state;
   return {
     onEpoch: (decision) => requireBackfill({ control, log, signal }, TABLES, requirementOf(decision)),
     onRelation: (relation, commitLsn) => noteColumns({ control, log, signal }, relation, commitLsn),
     onTruncate: async (relations, { commitLsn, commitTimeMs }) => {
-      for (const { shape } of relations) await handleTruncate(options, { table: shape.table, commitLsn, commitTimeMs });
+      for (const { shape } of relations) await onTruncate(options, { table: shape.table, commitLsn, commitTimeMs });
     },
   };
 }

@@ -1,46 +1,29 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Logger } from 'pino';
-import type { Config } from '../config/config.ts';
-import type { RowRecord, TableName } from '../core/contracts.ts';
-import { DifyEsError } from '../core/errors.ts';
-import { formatLsn, type Lsn } from '../core/lsn.ts';
-import type { RowKey } from '../core/row-key.ts';
-import { versionOfCommit } from '../core/row-version.ts';
-import { stateKeys, type EpochRecord, type TruncateRecord } from '../core/state.ts';
-import { Documents } from '../ops/validate/documents.ts';
-import { boundariesFrom, verdictOfSurplus, type Boundaries } from '../ops/validate/expectations.ts';
-import { tombstoneKey } from '../ops/validate/repairer.ts';
-import { createdAtOf } from '../ops/validate/verdict.ts';
-import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
-import { openGroupLag } from '../pipeline/kafka/group-lag.ts';
-import { createPublisher } from '../pipeline/kafka/publisher.ts';
-import type { Platform } from './platform.ts';
-
-/** A TRUNCATE as the reader met it; it is a moment in the log, so nothing later is published until this has returned. */
-export interface Truncation {
-  readonly table: TableName;
-  readonly commitLsn: Lsn;
-  readonly commitTimeMs: number;
-}
+import type { RowRecord, TableName } from '../../core/contracts.ts';
+import { DifyEsError } from '../../core/errors.ts';
+import { formatLsn } from '../../core/lsn.ts';
+import type { RowKey } from '../../core/row-key.ts';
+import { versionOfCommit } from '../../core/row-version.ts';
+import { stateKeys, type EpochRecord, type TruncateRecord } from '../../core/state.ts';
+import { Documents } from '../validate/documents.ts';
+import { boundariesFrom, verdictOfSurplus, type Boundaries } from '../validate/expectations.ts';
+import { tombstoneKey } from '../validate/repairer.ts';
+import { createdAtOf } from '../validate/verdict.ts';
+import { createAvroEncoding } from '../../pipeline/encode/avro-encoding.ts';
+import { openGroupLag } from '../../pipeline/kafka/group-lag.ts';
+import { createPublisher } from '../../pipeline/kafka/publisher.ts';
+import type { TruncateContext, Truncation } from '../../run/stream.ts';
 
 const TOGETHER = 1_000;
 const POLL_MS = 200;
 const SAY_EVERY_MS = 30_000;
-
-export interface TruncateOptions {
-  readonly config: Config;
-  readonly platform: Platform;
-  readonly partitions: number;
-  readonly log: Logger;
-  readonly signal: AbortSignal;
-}
 
 /**
  * What TRUNCATE_POLICY says of it. `ignore`: it is recorded, and the history stays in Elasticsearch. `apply`: once the
  * sinks have settled everything before it, a tombstone for each document of the table that is there, through Kafka, so
  * that a replay ends the same.
  */
-export async function handleTruncate(options: TruncateOptions, truncation: Truncation): Promise<void> {
+export async function handleTruncate(options: TruncateContext, truncation: Truncation): Promise<void> {
   const { config, platform, log } = options;
   const { control } = platform.state;
   const policy = config.postgres.truncatePolicy;
@@ -53,7 +36,7 @@ export async function handleTruncate(options: TruncateOptions, truncation: Trunc
   await control.put(stateKeys.truncate(table, record.lsn), record);
 }
 
-async function apply(options: TruncateOptions, { table, commitLsn, commitTimeMs }: Truncation): Promise<number> {
+async function apply(options: TruncateContext, { table, commitLsn, commitTimeMs }: Truncation): Promise<number> {
   const { config, platform, partitions, log, signal } = options;
   const { kafka, names, client, state } = platform;
   await sinksAreDone(options, table);
@@ -105,7 +88,7 @@ async function* surplus(documents: Documents, table: TableName, known: Boundarie
 }
 
 /** What is still on its way into the table's indices would be missed by the look into them, and stay. */
-async function sinksAreDone({ config, platform, log, signal }: TruncateOptions, table: TableName): Promise<void> {
+async function sinksAreDone({ config, platform, log, signal }: TruncateContext, table: TableName): Promise<void> {
   const lag = await openGroupLag(platform.kafka, platform.names, config.kafka.group, [table]);
   try {
     const ends = await lag.endOffsets();
