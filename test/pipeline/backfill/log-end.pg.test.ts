@@ -19,7 +19,7 @@ import { keyText, MemoryKafka } from './memory-kafka.ts';
  */
 const here = isolate(import.meta.filename);
 const TABLE = 'workflow_app_logs';
-const ROWS = 4000;
+const ROWS = 2000;
 const rowId = (n: number): string => `10000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
 let client: pg.Client;
 
@@ -59,12 +59,23 @@ async function write(random: Random, stop: AbortSignal): Promise<number> {
   return done;
 }
 
+class Passes {
+  #waiting: (() => void)[] = [];
+  /** Resolves when a pass of the stream that began after this call is published. */
+  readonly next = (): Promise<void> => new Promise((resolve) => void this.#waiting.push(resolve));
+  begin(): () => void {
+    const waiting = this.#waiting.splice(0);
+    return () => waiting.forEach((resolve) => resolve());
+  }
+}
+
 /** The stream as the slot's SQL interface gives it, published once it is visible to others, in the order of the log. */
-async function stream(kafka: MemoryKafka, reader: pg.Client, stop: AbortSignal): Promise<void> {
+async function stream(kafka: MemoryKafka, reader: pg.Client, stop: AbortSignal, passes = new Passes()): Promise<void> {
   const decoder = new PgoutputDecoder();
   for (let last = false; ; ) {
     last = stop.aborted;
-    const { rows } = await reader.query(`SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, 200, 'proto_version', '1', 'publication_names', $2)`, [here.slot, here.publication]);
+    const published = passes.begin();
+    const { rows } = await reader.query(`SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', $2)`, [here.slot, here.publication]);
     const xids: number[] = [];
     let commitLsn = 0n as Lsn;
     const records: RowRecord[] = [];
@@ -89,6 +100,7 @@ async function stream(kafka: MemoryKafka, reader: pg.Client, stop: AbortSignal):
     }
     while (xids.length > 0 && !(await reader.query('SELECT bool_and(pg_visible_in_snapshot(x::text::xid8, pg_current_snapshot())) AS seen FROM unnest($1::bigint[]) x', [xids])).rows[0].seen);
     for (const record of records) kafka.append(record);
+    published();
     if (last && rows.length === 0) return;
   }
 }
@@ -114,7 +126,8 @@ test.each([1, 2, 3])('the log ends with the newest record of every row (seed %i)
   await stream(new MemoryKafka(), reader, AbortSignal.abort());
   const [stopWriting, stopStreaming] = [new AbortController(), new AbortController()];
   const writing = Array.from({ length: 4 }, (_, at) => write(new Random(seed * 100 + at), stopWriting.signal));
-  const streaming = stream(kafka, reader, stopStreaming.signal);
+  const passes = new Passes();
+  const streaming = stream(kafka, reader, stopStreaming.signal, passes);
   let resent = 0;
   let tombstones = 0;
   const chunkOf = new Set<string>();
@@ -124,10 +137,13 @@ test.each([1, 2, 3])('the log ends with the newest record of every row (seed %i)
       else if (chunkOf.has(record.key.id)) resent++;
       chunkOf.add(record.key.id);
     }
-    // Gives writers and stream the time that a broker would take to acknowledge.
-    return new Promise((resolve) => setTimeout(resolve, 20));
   };
-  const result = await backfill(here, kafka, { filter: { ...EVERYTHING, tables: [TABLE] }, workers: 3, batchRows: 100 });
+  // Writers get a moment, and the stream publishes what they did: newer records of these rows then lie before them.
+  kafka.beforeSend = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await passes.next();
+  };
+  const result = await backfill(here, kafka, { filter: { ...EVERYTHING, tables: [TABLE] }, workers: 3, batchRows: 50 });
   stopWriting.abort();
   const writes = (await Promise.all(writing)).reduce((sum, n) => sum + n, 0);
   stopStreaming.abort();

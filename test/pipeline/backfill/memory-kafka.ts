@@ -20,6 +20,8 @@ export class MemoryKafka {
   readonly openings = new Map<number, number>();
   commits = 0;
   aborts = 0;
+  /** Called before the records take their offsets: what other writers append now lies before them. */
+  beforeSend: (records: readonly RowRecord[], worker: number) => Promise<void> | void = () => undefined;
   /** Called after the records took their offsets and before they are acknowledged: what a test does between the chunk and its re-read. */
   onSend: (records: readonly RowRecord[], worker: number) => Promise<void> | void = () => undefined;
   onCommit: (worker: number) => Promise<void> | void = () => undefined;
@@ -87,6 +89,7 @@ export class MemoryKafka {
     const controls = new Map<string, unknown>();
     return {
       send: async (records) => {
+        await this.beforeSend(records, worker);
         this.#assertNotFenced(worker, opening);
         for (const record of records) {
           const entry: Entry = { record, state: 'open' };
