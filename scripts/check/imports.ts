@@ -13,8 +13,8 @@ const RULES: readonly { readonly from: RegExp; readonly to: readonly RegExp[]; r
   { from: /^src\/connector\//, to: [/^src\/core\//, /^connectors\//], why: 'src/connector is below the stages' },
   { from: /^src\/config\//, to: [/^src\/core\//], why: 'configuration knows no stage' },
   { from: /^src\/pipeline\/[^/]+\//, to: [/^src\/core\//, /^src\/connector\//], why: 'a stage imports core, connector and its own folder, never another stage' },
-  { from: /^src\/ops\/watch\//, to: [/^src\/(core|connector|pipeline)\//], why: 'ops/watch reads and judges for run too, so it is below run' },
-  { from: /^src\/run\//, to: [/^src\/(core|connector|config|pipeline|ops\/watch)\//], why: 'run wires the stages and is below ops and cli' },
+  { from: /^src\/ops\/(?:watch\/|validate\/|drain\.ts$)/, to: [/^src\/(core|connector|pipeline)\//], why: 'ops/watch, ops/validate and ops/drain read and judge for run too, so they are below run' },
+  { from: /^src\/run\//, to: [/^src\/(core|connector|config|pipeline)\//, /^src\/ops\/(?:watch\/|validate\/|drain\.ts$)/], why: 'run wires the stages and is below ops and cli' },
   { from: /^src\/ops\//, to: [/^src\/(core|connector|config|pipeline|run)\//], why: 'ops is below cli' },
   { from: /^src\//, to: [/^src\//], why: 'the program imports nothing of tests and scripts' },
 ];

@@ -1,4 +1,4 @@
-import type { TableName } from '../../core/contracts.ts';
+import { TABLES, type TableName } from '../../core/contracts.ts';
 
 /**
  * `missing`: the row has no document. `stale`: its document has other content. `extra`: a document without a row.
@@ -66,9 +66,10 @@ export class Tally {
     if (this.differences.length < this.listed) this.differences.push(difference);
   }
 
-  /** In the order of the tables' names, then tenant, then month. */
+  /** By table, tenant and month. */
   groups(): Group[] {
-    return [...this.byGroup.keys()].sort().map((key) => this.byGroup.get(key)!);
+    const sorted = [...this.byGroup.keys()].sort().map((key) => this.byGroup.get(key)!);
+    return TABLES.flatMap((table) => sorted.filter((group) => group.table === table));
   }
 
   totals(): GroupCounts {
