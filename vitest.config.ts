@@ -20,7 +20,7 @@ export default defineConfig({
           ...common,
           name: tier,
           include: [`test/**/*.${tier}.test.ts`],
-          globalSetup: ['test/support/global-setup.ts'],
+          ...(tier === 'smoke' ? {} : { globalSetup: ['test/support/global-setup.ts'] }),
           testTimeout: tier === 'e2e' || tier === 'smoke' ? 300_000 : 120_000,
           hookTimeout: 240_000,
           // Files of these tiers run whole programs; side by side they would only wait for each other.

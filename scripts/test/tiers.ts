@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ServerKind } from '../local/state.ts';
 
-/** In the order in which they run: the cheapest first. The suffix of a test file tells its tier. */
+/** In the order in which they run: the cheapest first. The suffix of a test file tells its tier. `smoke` brings its own servers. */
 export const TIERS = ['pure', 'pg', 'kafka', 'es', 'e2e', 'smoke'] as const;
 export type Tier = (typeof TIERS)[number];
 
@@ -12,7 +12,8 @@ const NEEDS: Record<Tier, readonly ServerKind[]> = {
   kafka: ['kafka'],
   es: ['es'],
   e2e: ['pg', 'kafka', 'es'],
-  smoke: ['pg', 'kafka', 'es'],
+  // Brings its own: older releases, TLS and passwords.
+  smoke: [],
 };
 
 /** The tier of a test file by its name; undefined for a file that is no test, or whose suffix no tier knows. */

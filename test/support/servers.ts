@@ -40,7 +40,7 @@ export interface Isolation {
 export function isolate(file: string): Isolation {
   const here = namesFor(file, randomBytes(3).toString('hex'), sharedServers());
   const tier = tierOf(file);
-  const uses = (kind: string): boolean => tier === kind || tier === 'e2e' || tier === 'smoke';
+  const uses = (kind: string): boolean => tier === kind || tier === 'e2e';
   if (uses('pg')) {
     beforeAll(() => createDatabase(here.env));
     afterAll(() => dropDatabase(here.env));
