@@ -13,8 +13,11 @@ export interface VerbContext {
   readonly signal: AbortSignal;
 }
 
-/** 0 done, 1 the answer is no. 2 and 3 are thrown as DifyEsError. */
-export type Answer = 0 | 1;
+/**
+ * 0 done, 1 the answer is no. 2 and 3 are thrown as DifyEsError; 3 is returned only by a verb whose answer says which
+ * server is away (check, status).
+ */
+export type Answer = 0 | 1 | 3;
 
 /**
  * One verb of the program, one file in src/cli.

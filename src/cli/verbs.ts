@@ -1,11 +1,13 @@
+import { check } from './check.ts';
 import { migrate } from './migrate.ts';
 import { run } from './run.ts';
 import { setup } from './setup.ts';
 import { sink } from './sink.ts';
+import { status } from './status.ts';
 import { stream } from './stream.ts';
 import { teardown } from './teardown.ts';
 import { validate } from './validate.ts';
 import type { Verb } from './verb.ts';
 
 /** In the order of the operator's journey, which is the order of --help. */
-export const VERBS: readonly Verb[] = [setup, stream, sink, run, migrate, validate, teardown];
+export const VERBS: readonly Verb[] = [check, setup, stream, sink, run, migrate, validate, status, teardown];
