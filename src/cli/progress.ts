@@ -18,6 +18,18 @@ export interface ProgressView {
 
 const PLAIN_EVERY_MS = 5000;
 
+/** The time a piece of work has taken: it stands still once the work is done, or its rate would sink from then on. */
+class Clock {
+  readonly #began = Date.now();
+  #ended: number | undefined;
+
+  elapsedMs({ done, total }: Progress): number {
+    if (total !== null && done >= total) this.#ended ??= Date.now();
+    else this.#ended = undefined;
+    return (this.#ended ?? Date.now()) - this.#began;
+  }
+}
+
 /**
  * One bar for each name with rate and time left when standard error is a terminal, otherwise a plain line for each name
  * every five seconds and one at its end. Written to standard error: standard output belongs to the answer.
@@ -42,40 +54,41 @@ function bars(): ProgressView {
     { format: '{name} {bar} {percentage}% · {rate}', barsize: 24, hideCursor: true, clearOnComplete: false, stream: process.stderr, fps: 8, autopadding: true },
     cliProgress.Presets.shades_classic,
   );
-  const started = new Map<string, { bar: cliProgress.SingleBar; at: number }>();
+  const started = new Map<string, { bar: cliProgress.SingleBar; clock: Clock }>();
   return {
     show: (progress) => {
       let entry = started.get(progress.name);
       if (!entry) {
-        entry = { bar: multi.create(progress.total ?? 1, 0, { name: progress.name.padEnd(34), rate: '' }), at: Date.now() };
+        entry = { bar: multi.create(progress.total ?? 1, 0, { name: progress.name.padEnd(34), rate: '' }), clock: new Clock() };
         started.set(progress.name, entry);
       }
       entry.bar.setTotal(Math.max(progress.total ?? progress.done + 1, progress.done, 1));
-      entry.bar.update(progress.done, { rate: describeRate(progress, Date.now() - entry.at) });
+      entry.bar.update(progress.done, { rate: describeRate(progress, entry.clock.elapsedMs(progress)) });
     },
     end: () => multi.stop(),
   };
 }
 
 function lines(): ProgressView {
-  const started = new Map<string, { at: number; said: number; last: Progress }>();
-  const say = (progress: Progress, at: number): void => {
+  const started = new Map<string, { clock: Clock; said: number; last: Progress }>();
+  const say = (progress: Progress, clock: Clock): void => {
     const percent = progress.total ? `${Math.min(100, Math.floor((100 * progress.done) / progress.total))}% · ` : '';
-    process.stderr.write(`${progress.name}: ${percent}${describeRate(progress, Date.now() - at)}\n`);
+    process.stderr.write(`${progress.name}: ${percent}${describeRate(progress, clock.elapsedMs(progress))}\n`);
   };
   return {
     show: (progress) => {
       const now = Date.now();
-      const entry = started.get(progress.name) ?? { at: now, said: now, last: progress };
+      const entry = started.get(progress.name) ?? { clock: new Clock(), said: now, last: progress };
       entry.last = progress;
+      entry.clock.elapsedMs(progress);
       if (now - entry.said >= PLAIN_EVERY_MS) {
         entry.said = now;
-        say(progress, entry.at);
+        say(progress, entry.clock);
       }
       started.set(progress.name, entry);
     },
     end: () => {
-      for (const entry of started.values()) say(entry.last, entry.at);
+      for (const entry of started.values()) say(entry.last, entry.clock);
     },
   };
 }
