@@ -1,4 +1,5 @@
 import { ERRORS } from '../core/errors.ts';
+import type { Part } from '../ops/status/part.ts';
 import { readStatus, type Status } from '../ops/status/status.ts';
 import { tenantIds } from './flags.ts';
 import { printStatus } from './status-text.ts';
@@ -28,7 +29,7 @@ export const status = defineVerb<StatusFlags>({
 
 /** 3 when a server could not be reached, 1 when a part could not be read otherwise: the others have been shown. */
 export function answerOf(status: Status): Answer {
-  const failed = Object.values(status).filter((part) => !part.ok);
-  if (failed.some((part) => ERRORS[part.code].exit === 3)) return 3;
-  return failed.length > 0 ? 1 : 0;
+  const parts: readonly Part<unknown>[] = Object.values(status);
+  const exits = parts.flatMap((part) => (part.ok ? [] : [ERRORS[part.code].exit]));
+  return exits.includes(3) ? 3 : exits.length > 0 ? 1 : 0;
 }
