@@ -104,6 +104,9 @@ export class MemoryKafka {
   readonly batches: number[] = [];
   /** Called with each batch before it is committed; a test can hold it there. */
   beforeCommit: (records: readonly RowRecord[]) => Promise<void> | void = () => undefined;
+  /** While true every begin is refused; `refused` counts them. */
+  isAway = false;
+  refused = 0;
   opened = 0;
   largestSend = 0;
 
@@ -137,6 +140,10 @@ export class MemoryKafka {
       if (fault) throw fault.error ?? new Error(`told to fail at ${at}`);
     };
     check();
+    if (this.isAway) {
+      this.refused++;
+      throw new DifyEsError('KAFKA_UNREACHABLE', 'told to be away');
+    }
     if (this.faults[0]?.at === 'begin') throw this.faults.shift()!.error ?? new Error('told to fail at begin');
     return {
       send: (more) => step('send', () => {
