@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { DifyEsError } from '../core/errors.ts';
+import { parseDatabaseUrl } from './database-url.ts';
 import { OPTIONS, allOptions, type Option } from './options.ts';
 
 type Values<G> = { readonly [K in keyof G]: G[K] extends Option<infer T> ? T : never };
@@ -64,7 +65,9 @@ function readOption(option: Option<unknown>, env: Environment, faults: string[])
   const text = path ? (readText(`${option.env}_FILE`, path, faults)?.trimEnd() ?? '') : given === undefined || given === '' ? option.fallback : given;
   const result = option.type.safeParse(text);
   if (result.success) return result.data;
-  for (const issue of result.error?.issues ?? []) faults.push(`${option.env}${option.secret ? '' : ` = ${JSON.stringify(text)}`} ${issue.message}`);
+  // an @ may stand behind a password that was written where none belongs
+  const shown = option.secret || text.includes('@') ? '' : ` = ${JSON.stringify(text)}`;
+  for (const issue of result.error?.issues ?? []) faults.push(`${option.env}${shown} ${issue.message}`);
   return option.type.safeParse(option.fallback).data;
 }
 
@@ -87,19 +90,10 @@ function nodeUrls(hosts: readonly string[], useSsl: boolean): string[] {
 
 function withUrl(postgres: RawConfig['postgres'], faults: string[]): RawConfig['postgres'] {
   if (!postgres.url) return postgres;
-  if (!/^postgres(ql)?(\+\w+)?:\/\//.test(postgres.url) || !URL.canParse(postgres.url)) {
-    faults.push(`${OPTIONS.postgres.url.env} is no URL like postgres://user:password@host:5432/dify`);
-    return postgres;
-  }
-  const url = new URL(postgres.url);
-  return {
-    ...postgres,
-    host: url.hostname || postgres.host,
-    port: url.port ? Number(url.port) : postgres.port,
-    username: decodeURIComponent(url.username) || postgres.username,
-    password: decodeURIComponent(url.password) || postgres.password,
-    database: decodeURIComponent(url.pathname.slice(1)) || postgres.database,
-  };
+  const result = parseDatabaseUrl(postgres.url);
+  if (typeof result !== 'string') return { ...postgres, ...result };
+  faults.push(`${OPTIONS.postgres.url.env} ${result}`);
+  return postgres;
 }
 
 /** Refuses with DISABLED unless ELASTICSEARCH_ENABLED is true: every verb that writes anywhere asks this first. */

@@ -46,7 +46,10 @@ const hostList = anyText.transform((text, context) => {
   const parts = text.replace(/^\[|\]$/g, '').split(',').map((part) => part.trim().replace(/^["']|["']$/g, '')).filter(Boolean);
   if (parts.length === 0) context.issues.push({ code: 'custom', message: 'is an empty list', input: text });
   for (const part of parts) {
-    if (!URL.canParse(part.includes('://') ? part : `http://${part}`)) context.issues.push({ code: 'custom', message: 'is no list of hosts like ["http://localhost:9200"]', input: text });
+    const url = URL.parse(part.includes('://') ? part : `http://${part}`);
+    if (!url || !/^https?:$/.test(url.protocol)) context.issues.push({ code: 'custom', message: 'is no list of hosts like ["http://localhost:9200"]', input: text });
+    // the URLs of nodes are printed in places where a password must not be
+    else if (url.username || url.password) context.issues.push({ code: 'custom', message: 'names a user: give ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD instead', input: text });
   }
   return parts;
 });
