@@ -22,7 +22,7 @@ import { BackfillWorker } from './worker.ts';
 export interface BackfillOptions {
   /** A connected client with the pinned session settings: key bytes depend on them. */
   readonly connect: () => Promise<pg.Client>;
-  /** The transactional publisher of migrate worker i; opening it fences whoever had that role before. */
+  /** The transactional publisher of migrate worker i; its first transaction fences whoever had that role before. */
   readonly openPublisher: (worker: number) => Promise<Publisher>;
   readonly control: ControlLog;
   /** The epoch and the slot of the stream, which must exist: only then is what a read does not see on the stream. */
@@ -72,13 +72,13 @@ export async function runBackfill(options: BackfillOptions): Promise<BackfillRes
   const filter = normalizeFilter(options.filter);
   // The lock before the run record: where cleanup-pg holds it nothing must be left open.
   const session = await ReadSession.open(options.connect);
-  const publishers: Publisher[] = [];
+  const opened: Publisher[] = [];
   try {
     await options.control.refresh();
     // Refused before anything is fenced: the open run may be alive.
     const early = decideNow(options, filter);
     if (early.kind === 'refuse') throw otherRunOpen(early.open.filter);
-    await fenceAndOpen(options, publishers);
+    const publishers = await fenceAndOpen(options, opened);
     const decision = decideNow(options, filter);
     if (decision.kind === 'refuse') throw otherRunOpen(decision.open.filter);
     for (const { run, reason } of decision.voided) {
@@ -92,7 +92,7 @@ export async function runBackfill(options: BackfillOptions): Promise<BackfillRes
     throw error instanceof PublishFailure ? error.cause : error;
   } finally {
     session.close();
-    await Promise.race([Promise.allSettled(publishers.map((publisher) => publisher.close())), timeLimit(2000)]);
+    await Promise.race([Promise.allSettled(opened.map((publisher) => publisher.close())), timeLimit(2000)]);
   }
 }
 
@@ -111,16 +111,23 @@ function decideNow({ control, source }: BackfillOptions, filter: BackfillFilter)
   return decideStart(allRuns(control), filter, source, allRequired(control));
 }
 
-/** Every transactional id ever used is initialised, then those beyond the workers of this run are let go. */
-async function fenceAndOpen({ control, openPublisher, workers }: BackfillOptions, publishers: Publisher[]): Promise<void> {
-  const roles = writersToFence(allRuns(control), workers);
-  for (let role = 0; role < roles; role++) {
+/**
+ * Takes over every transactional id that was ever used, then lets go those beyond the workers of this run. Whatever was
+ * opened is in `opened`, also after an error.
+ */
+async function fenceAndOpen({ control, openPublisher, workers }: BackfillOptions, opened: Publisher[]): Promise<Publisher[]> {
+  const roles = Array.from({ length: writersToFence(allRuns(control), workers) }, (_, role) => role);
+  const taken = await Promise.all(roles.map(async (role) => {
     const publisher = await openPublisher(role);
-    if (role < workers) publishers.push(publisher);
-    else await publisher.close();
-  }
+    opened.push(publisher);
+    // A publisher takes its role over with its first transaction, not before.
+    await (await publisher.begin()).abort();
+    return publisher;
+  }));
+  await Promise.all(taken.slice(workers).map((publisher) => publisher.close()));
   // Only now: the last chunks of a worker that has just been fenced are on the topic, or will never be.
   await control.refresh();
+  return taken.slice(0, workers);
 }
 
 async function newRun(options: BackfillOptions, filter: BackfillFilter, session: ReadSession): Promise<BackfillRun> {

@@ -10,15 +10,16 @@ interface Entry {
 
 /**
  * The contract of Publisher and ControlLog in memory, for faults that a broker cannot be told to make. Records take
- * their offsets when they are sent and become visible with their transaction; opening a role fences its former holder.
+ * their offsets when they are sent and become visible with their transaction; the first transaction of a role fences its former holder.
  */
 export class MemoryKafka {
   readonly entries: Entry[] = [];
   readonly letters: DeadLetter[] = [];
   readonly control = new Map<string, unknown>();
-  /** How often each role was opened; the last opening is the one that may write. */
+  /** How often each role was taken over; the last one to do so may write. */
   readonly openings = new Map<number, number>();
   commits = 0;
+  /** Aborted transactions that had records. */
   aborts = 0;
   /** Called before the records take their offsets: what other writers append now lies before them. */
   beforeSend: (records: readonly RowRecord[], worker: number) => Promise<void> | void = () => undefined;
@@ -28,10 +29,10 @@ export class MemoryKafka {
   readonly #listeners = new Set<(key: string) => void>();
 
   openPublisher = async (worker: number): Promise<Publisher> => {
-    const opening = (this.openings.get(worker) ?? 0) + 1;
-    this.openings.set(worker, opening);
+    let opening: number | undefined;
     return {
       begin: async () => {
+        if (opening === undefined) this.openings.set(worker, (opening = (this.openings.get(worker) ?? 0) + 1));
         this.#assertNotFenced(worker, opening);
         return this.#transaction(worker, opening);
       },
@@ -110,7 +111,7 @@ export class MemoryKafka {
       },
       abort: async () => {
         for (const entry of mine) entry.state = 'aborted';
-        this.aborts++;
+        if (mine.length > 0) this.aborts++;
       },
     };
   }
