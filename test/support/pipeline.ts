@@ -1,0 +1,126 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { pino } from 'pino';
+import { loadConfig, readEnvironment } from '../../src/config/config.ts';
+import { drain } from '../../src/ops/drain.ts';
+import { inspectSlot } from '../../src/pipeline/capture/slot.ts';
+import { openGroupLag, type Ends } from '../../src/pipeline/kafka/group-lag.ts';
+import { topicNames, withAdmin } from '../../src/pipeline/kafka/topics.ts';
+import { openKafka } from '../../src/run/connections.ts';
+import { startLiveWriter, type LiveWriter, type LiveWriterOptions } from './dify/live-writer.ts';
+import { runOracle, type OracleOptions, type OracleReport } from './oracle/oracle.ts';
+import { settingsFrom } from './oracle/settings.ts';
+import { Program, type StartOptions } from './program.ts';
+
+export type Env = Readonly<Record<string, string>>;
+
+/** Ready for work: what the long-running verbs say when they are. */
+const READY: Readonly<Record<string, readonly string[]>> = {
+  stream: ['reading the log'],
+  sink: ['joined the consumer group'],
+  run: ['joined the consumer group', 'reading the log'],
+};
+
+/**
+ * The verbs of the program against one set of servers, in one place: start, kill, wait until drained, compare by the
+ * oracle. What waits uses the program's own drain; a drain that returned too early would show as a difference.
+ */
+export class Pipeline {
+  readonly env: Env;
+  readonly #started: Program[] = [];
+
+  constructor(env: Env) {
+    this.env = env;
+  }
+
+  /** Starts a verb that runs until it is stopped; returns at once. */
+  spawn(args: readonly string[], options: StartOptions = {}): Program {
+    const program = new Program(this.env, args, options);
+    this.#started.push(program);
+    return program;
+  }
+
+  /** Starts `stream`, `sink` or `run` and waits until it works. */
+  async start(verb: 'stream' | 'sink' | 'run', options: StartOptions = {}): Promise<Program> {
+    const program = this.spawn([verb], options);
+    for (const line of READY[verb] ?? []) await program.said(line, 90_000);
+    return program;
+  }
+
+  /** Runs a verb to its end. Throws with its last lines when it ends otherwise than expected. */
+  async verb(args: readonly string[], expectedCode = 0, env: Env = {}): Promise<string> {
+    const program = this.spawn(args, { env });
+    const { code } = await program.ended;
+    if (code !== expectedCode) throw new Error(`expected exit code ${expectedCode}\n${program.describe()}`);
+    return program.stdout;
+  }
+
+  connect = async (): Promise<pg.Client> => {
+    const client = new pg.Client({ ...settingsFrom(this.env).pg, application_name: 'dify' });
+    client.on('error', () => undefined);
+    await client.connect();
+    return client;
+  };
+
+  write(options: Omit<LiveWriterOptions, 'connect'>): LiveWriter {
+    return startLiveWriter({ connect: this.connect, nodesPerRun: 2, rowSize: 1800, connections: 2, ...options });
+  }
+
+  /** Returns when all that is visible now is settled in Elasticsearch. */
+  async drained({ stallMs = 60_000, unattendedMs = 40_000 } = {}): Promise<void> {
+    const config = loadConfig(readEnvironment(this.env));
+    const kafka = openKafka(config, pino({ level: 'silent' }));
+    const lag = await openGroupLag(kafka, topicNames(config.kafka.topicPrefix), config.kafka.group);
+    const db = await this.connect();
+    try {
+      await drain<Ends>({
+        db,
+        slot: () => inspectSlot(db, config.postgres.slot),
+        group: {
+          ends: () => lag.endOffsets(),
+          left: async (ends) => ((await lag.isDrainedTo(ends)) ? 0n : (await lag.lag()).reduce((sum, { behind }) => sum + behind, 1n)),
+          members: async () => (await withAdmin(kafka, 'look at the group', (admin) => admin.describeGroups([config.kafka.group]))).groups[0]?.members.length ?? 0,
+        },
+      }, { stallMs, unattendedMs, signal: new AbortController().signal });
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${this.describe()}`, { cause: error });
+    } finally {
+      await Promise.allSettled([lag.close(), db.end()]);
+    }
+  }
+
+  oracle(options: Partial<OracleOptions> = {}): Promise<OracleReport> {
+    return runOracle({ ...settingsFrom(this.env), list: 8, ...options });
+  }
+
+  /** Drained, and then every row has its document and every document its row. Returns the number of equal pairs. */
+  async equal(options: Partial<OracleOptions> = {}): Promise<number> {
+    await this.drained();
+    const report = await this.oracle(options);
+    if (!report.equal) {
+      const lines = report.differences.map(({ kind, table, id, index, fields, example }) => `${kind}: ${table} ${id} in ${index} ${fields?.join(', ') ?? ''} ${example ?? ''}`);
+      throw new Error(`PostgreSQL and Elasticsearch differ: ${JSON.stringify(report.tables)} ${report.unknownIndices.join(' ')}\n${lines.join('\n')}\n${this.describe()}`);
+    }
+    const pairs = Object.values(report.tables).reduce((sum, { equal }) => sum + equal, 0);
+    if (pairs === 0) throw new Error('the oracle had nothing to compare');
+    return pairs;
+  }
+
+  describe(): string {
+    return this.#started.slice(-6).map((program) => program.describe(12)).join('\n');
+  }
+
+  /** SIGKILL to all that still runs. For the end of a test file. */
+  async killAll(): Promise<void> {
+    await Promise.all(this.#started.filter((program) => program.isRunning()).map((program) => program.kill9()));
+  }
+}
+
+/** Polls a question until it is answered with yes. For what no signal tells. */
+export async function until(what: string, question: () => Promise<boolean> | boolean, timeoutMs = 60_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await question())) {
+    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs / 1000} s: ${what}`);
+    await sleep(50);
+  }
+}
