@@ -1,3 +1,5 @@
+import net from 'node:net';
+import tls from 'node:tls';
 import type { Logger } from 'pino';
 import { Kafka, type KafkaClient, type KafkaConfig, logLevel, type SASLOptions } from './kafkajs.ts';
 
@@ -23,6 +25,7 @@ export function createKafka(settings: KafkaSettings, logger: Logger): KafkaClien
     authenticationTimeout: 10_000,
     requestTimeout: 30_000,
     retry: { initialRetryTime: 50, multiplier: 2, maxRetryTime: 2_000, retries: 7 },
+    socketFactory,
     logLevel: logLevel.INFO,
     logCreator: () => (entry) => writeLog(logger, entry),
   };
@@ -30,6 +33,17 @@ export function createKafka(settings: KafkaSettings, logger: Logger): KafkaClien
   if (settings.sasl) config.sasl = { ...settings.sasl } as SASLOptions;
   return new Kafka(config);
 }
+
+/**
+ * As kafkajs makes them, but without Nagle's delay, and without Node's warning of a leak: kafkajs unrefs a socket again
+ * and again while it connects, and each time Node keeps a listener until it has.
+ */
+const socketFactory: NonNullable<KafkaConfig['socketFactory']> = ({ host, port, ssl, onConnect }) => {
+  const socket = ssl ? tls.connect({ host, port, ...(net.isIP(host) ? {} : { servername: host }), ...ssl }, onConnect) : net.connect({ host, port }, onConnect);
+  socket.setMaxListeners(0);
+  socket.setNoDelay(true);
+  return socket.setKeepAlive(true, 60_000);
+};
 
 interface LogEntry {
   readonly namespace: string;

@@ -5,6 +5,7 @@ import { DifyEsError } from '../../core/errors.ts';
 import type { RecordEncoding } from './encoding.ts';
 import { classifyKafkaError, toDifyEsError } from './kafka-errors.ts';
 import type { Consumer, EachBatchPayload, KafkaClient } from './kafkajs.ts';
+import { withinMs } from './patience.ts';
 import type { TopicNames } from './topics.ts';
 
 export interface ConsumerOptions {
@@ -70,7 +71,7 @@ export interface RecordConsumer {
 
 /** How long a broker holds a fetch that finds nothing: no latency, since it answers as soon as there is something. */
 const MAX_WAIT_MS = 300;
-const STOP_WAIT_MS = 8_000;
+const STOP_WAIT_MS = 5_000;
 const LONGEST_PAUSE_MS = 15_000;
 const START_PATIENCE_MS = 20_000;
 /** A broker that answers but is not ready for the group; kafkajs gives up its first join at these. */
@@ -187,7 +188,7 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
   const discard = async (): Promise<void> => {
     const old = consumer;
     consumer = undefined;
-    if (old) await Promise.race([old.disconnect().catch(() => undefined), sleep(STOP_WAIT_MS, undefined, { ref: false })]);
+    if (old) await withinMs(STOP_WAIT_MS, old.disconnect());
   };
 
   const at = (table: TableName, partition: number): { topic: string; partitions: number[] }[] => [{ topic: names.table[table], partitions: [partition] }];

@@ -6,6 +6,7 @@ import { ControlView } from './control-view.ts';
 import { createIdempotentWriter } from './idempotent-writer.ts';
 import { toDifyEsError } from './kafka-errors.ts';
 import type { KafkaClient } from './kafkajs.ts';
+import { withinMs } from './patience.ts';
 import { createPartitionReader, type PartitionReader } from './partition-reader.ts';
 import type { DecodedMessage } from './wire/decode-batches.ts';
 
@@ -16,6 +17,7 @@ export interface ControlLogOptions {
   readonly logger: Logger;
 }
 
+const CLOSE_WAIT_MS = 2_000;
 const FOLLOW = { maxWaitMs: 250, maxBytes: 4 * 1024 * 1024 };
 
 /**
@@ -64,7 +66,7 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
       } catch (error) {
         if (closed) return;
         logger.debug({ topic, error: toDifyEsError(error, 'follow the control topic').message }, 'control topic not readable');
-        await sleep(pause);
+        await sleep(pause, undefined, { ref: false });
         pause = Math.min(pause * 2, 5_000);
       }
     }
@@ -89,7 +91,7 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
     const end = await endOf(reader, topic);
     while (position < end) await step(100);
   } catch (error) {
-    await reader.close().catch(() => undefined);
+    await reader.close();
     throw toDifyEsError(error, 'read the control topic');
   }
   const following = follow();
@@ -107,9 +109,8 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
     async close() {
       if (closed) return;
       closed = true;
-      await Promise.all([following, writer.close()]);
-      await reader.close().catch(() => undefined);
       moved.resolve();
+      await withinMs(CLOSE_WAIT_MS, Promise.all([following, writer.close(), reader.close()]));
     },
   };
 }

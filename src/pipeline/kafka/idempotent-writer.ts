@@ -1,4 +1,5 @@
 import { toDifyEsError } from './kafka-errors.ts';
+import { withinMs } from './patience.ts';
 import { CompressionTypes, type KafkaClient, type Producer } from './kafkajs.ts';
 
 /** A record for a topic of one partition. */
@@ -20,6 +21,7 @@ interface Waiting {
   readonly acknowledged: PromiseWithResolvers<bigint>;
 }
 
+const CLOSE_WAIT_MS = 2_000;
 /** Bytes of one batch; a single record may have more. */
 const BATCH_BYTES = 1 << 20;
 
@@ -38,7 +40,7 @@ export function createIdempotentWriter(kafka: KafkaClient, topic: string): Idemp
   const discard = async (): Promise<void> => {
     const old = producer;
     producer = undefined;
-    await old?.disconnect().catch(() => undefined);
+    if (old) await withinMs(CLOSE_WAIT_MS, old.disconnect());
   };
 
   const write = async (records: readonly PlainRecord[]): Promise<bigint> => {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DifyEsError } from '../../core/errors.ts';
 import { classifyKafkaError, toDifyEsError } from './kafka-errors.ts';
+import { withinMs } from './patience.ts';
 import { KafkaBatch, type KafkaClient } from './kafkajs.ts';
 import type { DecodedMessage } from './wire/decode-batches.ts';
 
@@ -65,10 +66,11 @@ export interface PartitionReader {
   close(): Promise<void>;
 }
 
-/** About 5 s together: a leader election, a broker that restarts. */
-const PAUSES_MS = [50, 100, 200, 400, 800, 1_000, 1_000, 1_000];
+/** Together with what kafkajs tries by itself: a leader election, a broker that restarts. */
+const PATIENCE_MS = 5_000;
+const CLOSE_WAIT_MS = 2_000;
 
-/** Every call is tried again while the error may pass; what is thrown in the end is the error of kafkajs. */
+/** Every call is tried again for a while if the error may pass; what is thrown in the end is the error of kafkajs. */
 export function createPartitionReader(kafka: KafkaClient): PartitionReader {
   const cluster = createCluster(kafka);
   let closed = false;
@@ -85,16 +87,16 @@ export function createPartitionReader(kafka: KafkaClient): PartitionReader {
   };
 
   const attempt = async <T>(action: () => Promise<T>): Promise<T> => {
-    for (const pause of PAUSES_MS) {
+    const deadline = Date.now() + PATIENCE_MS;
+    for (let pause = 50; ; pause = Math.min(pause * 2, 1_000)) {
       try {
         return await action();
       } catch (error) {
-        if (closed || !classifyKafkaError(error).retriable) throw error;
+        if (closed || Date.now() > deadline || !classifyKafkaError(error).retriable) throw error;
         await sleep(pause);
         await recover(error);
       }
     }
-    return action();
   };
 
   const readOffsets = async (topic: string, which: 'beginning' | 'end'): Promise<Map<number, bigint>> => {
@@ -146,9 +148,9 @@ export function createPartitionReader(kafka: KafkaClient): PartitionReader {
       }
     },
     offsets: (topic, which) => attempt(() => readOffsets(topic, which)),
-    close: () => {
+    async close() {
       closed = true;
-      return cluster.disconnect();
+      await withinMs(CLOSE_WAIT_MS, cluster.disconnect());
     },
   };
 }

@@ -6,6 +6,7 @@ import { type ControlLog, stateKeys, type WriterRecord } from '../../core/state.
 import { PRODUCER_RETRY } from './idempotent-writer.ts';
 import { classifyKafkaError, toDifyEsError } from './kafka-errors.ts';
 import type { KafkaClient, Producer, Transaction } from './kafkajs.ts';
+import { withinMs } from './patience.ts';
 
 export interface WriterRoleOptions {
   readonly kafka: KafkaClient;
@@ -31,7 +32,7 @@ export interface WriterRole {
 
 /** How long to wait for the record of whoever fenced this process; it is written right after the taking over. */
 const CLAIM_WAIT_MS = 2_000;
-const CLOSE_WAIT_MS = 3_000;
+const CLOSE_WAIT_MS = 2_000;
 
 /**
  * Fencing, and when it is safe to go on.
@@ -62,7 +63,7 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   const discard = async (): Promise<void> => {
     const old = producer;
     producer = undefined;
-    if (old) await Promise.race([old.disconnect().catch(() => undefined), sleep(CLOSE_WAIT_MS, undefined, { ref: false })]);
+    if (old) await withinMs(CLOSE_WAIT_MS, old.disconnect());
   };
 
   const connect = async (): Promise<Producer> => {
@@ -129,15 +130,10 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
       return toDifyEsError(error, doing);
     },
     async abort(transaction) {
-      const wasClean = clean;
-      try {
-        if (!wasClean && transaction.isActive()) {
-          await Promise.race([transaction.abort(), sleep(CLOSE_WAIT_MS, undefined, { ref: false })]);
-        }
-      } catch (error) {
-        logger.debug({ transactionalId, reason: classifyKafkaError(error).reason }, 'the transaction could not be aborted; the next one ends it');
-      }
-      if (!wasClean) await discard();
+      if (clean) return;
+      const answered = !transaction.isActive() || (await withinMs(CLOSE_WAIT_MS, transaction.abort()));
+      const discarded = discard();
+      if (answered) await discarded;
     },
     close: discard,
   };
