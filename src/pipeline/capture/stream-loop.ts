@@ -18,6 +18,8 @@ const ROLE = 'stream';
 /** Waited out, since they pass: a server that restarts, a reader that still holds the slot. */
 const PASSING: ReadonlySet<ErrorCode> = new Set(['PG_UNREACHABLE', 'PG_SLOT_BUSY', 'KAFKA_UNREACHABLE']);
 const SAY_AGAIN_MS = 30_000;
+/** A server that does not answer must not keep the process from ending. */
+const CLOSE_LIMIT_MS = 1_500;
 
 /**
  * The reader: streams the slot into Kafka until it is stopped.
@@ -79,7 +81,7 @@ export class StreamLoop {
         }
       }
     } finally {
-      await db.end();
+      await Promise.race([db.end(), sleep(CLOSE_LIMIT_MS)]);
     }
   }
 
@@ -111,20 +113,23 @@ export class StreamLoop {
     }, db);
     this.#reader = reader;
     let publisher: Publisher | undefined;
-    try {
+    const stream = async (): Promise<void> => {
       publisher = await parts.openPublisher();
       // After the publisher has fenced its predecessor: whoever takes the slot from now on fences us in turn.
       const slotConfirmed = await reader.assertSlotHeld(db);
       const observed = { ...reader.identity, slot: options.slot, slotConfirmedLsn: slotConfirmed };
       const epoch = await this.#establishEpoch(observed, publisher, async () => void (await reader.assertSlotHeld(db)));
       const recordSource = parts.makeRecords(rowFetcher(db, { schema: options.schema, maxBytes: options.fetchBytes }));
-      log.info({ epoch: epoch.epoch, slot: options.slot, confirmed: epoch.highWaterLsn }, 'reading the log');
+      log.info({ epoch: epoch.epoch, slot: options.slot, highWater: epoch.highWaterLsn }, 'reading the log');
       this.#hasRun = true;
       await new StreamSession(this.#context, this.#shared, { db, reader, publisher, recordSource, epoch, slotConfirmed }).run();
+    };
+    try {
+      await untilAborted(stream(), this.#giveUp.signal);
     } finally {
       this.#reader = undefined;
       await reader.close();
-      await publisher?.close();
+      if (publisher) await Promise.race([publisher.close(), sleep(CLOSE_LIMIT_MS)]);
     }
   }
 
@@ -142,5 +147,16 @@ export class StreamLoop {
     crashPoint('stream.epoch-recorded');
     hooks.onEpochRecorded?.(record);
     return record;
+  }
+}
+
+/** Throws when the signal comes first: a client that never answers would hold its caller for ever. */
+async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  const ended = new AbortController();
+  work.catch(() => undefined);
+  try {
+    await Promise.race([work, new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true, signal: ended.signal }))]);
+  } finally {
+    ended.abort();
   }
 }
