@@ -27,8 +27,14 @@ const PASSING_TYPES = new Set([
   'receive_timeout_transport_exception', 'primary_missing_action_exception', 'retry_on_primary_exception', 'timeout_exception',
 ]);
 
-export function isPassing(status: number, type: string): boolean {
-  return PASSING.has(status) || PASSING_TYPES.has(type);
+/**
+ * 400s that are no fault of what was sent. `validation_exception`: the cluster has its maximum of shards open (only the
+ * reason says so; its other uses are requests that this program does not make).
+ */
+const PASSING_400 = new Set(['validation_exception']);
+
+function isPassing(status: number, type: string): boolean {
+  return PASSING.has(status) || PASSING_TYPES.has(type) || (status === 400 && PASSING_400.has(type));
 }
 
 /**

@@ -29,12 +29,6 @@ const STALE: Verdict = { kind: 'stale' };
 /** These say that the request was too much for the moment; other 429s (a full disk) say nothing about the document. */
 const TOO_MUCH = new Set(['es_rejected_execution_exception', 'circuit_breaking_exception']);
 
-/**
- * 400s that are no fault of the document. `validation_exception`: the cluster has its maximum of shards open (only the
- * reason says so; its documented other uses are requests that this program does not make).
- */
-const PASSING_400 = new Set(['validation_exception']);
-
 /** 400s that no rewriting of the document can cure. */
 const INDEX_400 = new Set(['index_closed_exception', 'invalid_index_name_exception']);
 
@@ -47,7 +41,7 @@ export function classifyItem(item: AnsweredItem, deletes: boolean): Verdict {
   if (status === 404 && deletes) return APPLIED;
   if (status === 409 && type === 'version_conflict_engine_exception') return STALE;
   // The index is not there and may not be created (action.auto_create_index): a setting, not the document.
-  if (status === 404 || (status === 400 && PASSING_400.has(type))) return { kind: 'retry', status, type, whenAlone: undefined };
+  if (status === 404) return { kind: 'retry', status, type, whenAlone: undefined };
   const failure = failureOfAnswer(status, type);
   switch (failure.kind) {
     case 'auth': return { kind: 'stop', code: 'ES_AUTH', type };

@@ -104,13 +104,13 @@ export class StateMirror {
 const PAGE = 1_000;
 const PROBE_KEY = 'probe/sink';
 
-/** A small write that changes nothing: true when Elasticsearch takes writes at all. */
+/** A small write that changes nothing: true when Elasticsearch takes writes at all. Throws ES_AUTH and ES_RIGHTS. */
 export async function probeWrite(client: Client, prefix: string): Promise<boolean> {
   try {
     await new StateMirror(client, prefix).put(PROBE_KEY, null);
     return true;
   } catch (error) {
-    if (error instanceof DifyEsError && error.code === 'ES_UNREACHABLE') return false;
-    throw error;
+    if (error instanceof DifyEsError && (error.code === 'ES_AUTH' || error.code === 'ES_RIGHTS')) throw error;
+    return false;
   }
 }

@@ -17,21 +17,21 @@ let client: Client;
 beforeAll(async () => {
   const version = (process.env['DIFY_ES_TEST_ES'] ?? '9') as ElasticsearchVersion;
   server = await servers.elasticsearch({ version, settings: { 'indexing_pressure.memory.limit': '1mb' } });
-  client = clientOf(server.url, 3_000);
+  client = clientOf(server.url);
   await putTemplates(client, prefix);
 });
 
 const cluster = (settings: Record<string, unknown>): Promise<unknown> => client.cluster.putSettings({ persistent: settings });
 const index = (settings: Record<string, unknown>): Promise<unknown> => client.indices.putSettings({ index: indexName(prefix, CONNECTORS.workflow_runs, TENANT, MONTH), settings });
 
-/** The state that refuses, what it answers, and the way out of it. In the last two a new index is needed. */
+/** The state that refuses, what it answers, and the way out of it. In the first two it is a new index that is needed. */
 test.each([
-  ['the maximum of shards is open', 400, 'validation_exception', 'new', () => cluster({ 'cluster.max_shards_per_node': 1 }), () => cluster({ 'cluster.max_shards_per_node': null })],
-  ['indices may not be created', 404, 'index_not_found_exception', 'new', () => cluster({ 'action.auto_create_index': 'false' }), () => cluster({ 'action.auto_create_index': null })],
-  ['the index is write-protected', 403, 'cluster_block_exception', 'there', () => index({ 'index.blocks.write': true }), () => index({ 'index.blocks.write': null })],
-  ['the disk is full', 429, 'cluster_block_exception', 'there', () => index({ 'index.blocks.read_only_allow_delete': true }), () => index({ 'index.blocks.read_only_allow_delete': null })],
-  ['the cluster is read-only', 403, 'cluster_block_exception', 'there', () => cluster({ 'cluster.blocks.read_only': true }), () => cluster({ 'cluster.blocks.read_only': null })],
-] as const)('while %s the sink waits, and goes on by itself', async (_, status, type, where, enter, leave) => {
+  ['the maximum of shards is open', 400, 'validation_exception', '1990.01', () => cluster({ 'cluster.max_shards_per_node': 1 }), () => cluster({ 'cluster.max_shards_per_node': null })],
+  ['indices may not be created', 404, 'index_not_found_exception', '1990.02', () => cluster({ 'action.auto_create_index': 'false' }), () => cluster({ 'action.auto_create_index': null })],
+  ['the index is write-protected', 403, 'cluster_block_exception', MONTH, () => index({ 'index.blocks.write': true }), () => index({ 'index.blocks.write': null })],
+  ['the disk is full', 429, 'cluster_block_exception', MONTH, () => index({ 'index.blocks.read_only_allow_delete': true }), () => index({ 'index.blocks.read_only_allow_delete': null })],
+  ['the cluster is read-only', 403, 'cluster_block_exception', MONTH, () => cluster({ 'cluster.blocks.read_only': true }), () => cluster({ 'cluster.blocks.read_only': null })],
+] as const)('while %s the sink waits, and goes on by itself', async (_, status, type, month, enter, leave) => {
   const log = new Log();
   let waited = 0;
   const h = harness(client, log, prefix, {
@@ -44,11 +44,10 @@ test.each([
   await h.handle(log, [log.row(there, 1)]);
   await enter();
   const id = newId();
-  const month = where === 'new' ? `19${status % 100}.0${status % 9 + 1}` : MONTH;
   const createdAt = `${month.replace('.', '-')}-05 00:00:00`;
-  const result = await h.handle(log, [log.row(id, 1, {}, { createdAt }), ...(where === 'there' ? [log.tombstone(there, 2)] : [])]);
+  const result = await h.handle(log, [log.row(id, 1, {}, { createdAt }), ...(month === MONTH ? [log.tombstone(there, 2)] : [])]);
   expect(waited).toBeGreaterThanOrEqual(3);
-  expect(result).toMatchObject({ complete: true, counts: { applied: where === 'there' ? 2 : 1, 'dead-letter': 0 } });
+  expect(result).toMatchObject({ complete: true, counts: { applied: month === MONTH ? 2 : 1, 'dead-letter': 0 } });
   expect(await h.document(log, id, month)).toBeDefined();
 });
 
@@ -73,7 +72,7 @@ test('an index that somebody has closed refuses its documents for good: they go 
   expect(h.parked.map(({ detail }) => detail)).toStrictEqual(['400 index_closed_exception', '400 index_closed_exception']);
 });
 
-test('a server that is killed in the middle of the work has all that was settled when it is back', async () => {
+test('a server that is killed in the middle of the work has all that was settled when it is back', { timeout: 300_000 }, async () => {
   const log = new Log();
   let attempts = 0;
   const h = harness(client, log, prefix, { onTrouble: () => void (++attempts === 3 && void server.start()) });
@@ -88,11 +87,12 @@ test('a server that is killed in the middle of the work has all that was settled
 
 test('a server that hangs with its connections open is waited for', async () => {
   const log = new Log();
-  const h = harness(client, log, prefix, { onTrouble: ({ type }) => (expect(type).toBe('TimeoutError'), server.resume()) });
+  const types: string[] = [];
+  const h = harness(clientOf(server.url, 3_000), log, prefix, { onTrouble: ({ type }) => (types.push(type), server.resume()) }, client);
   await h.handle(log, [log.row(newId(), 1)]);
   server.pause();
   const id = newId();
   expect(await h.handle(log, [log.row(id, 1)])).toMatchObject({ complete: true, counts: { applied: 1 } });
-  expect(h.troubles.length).toBeGreaterThan(0);
+  expect(types[0]).toBe('TimeoutError');
   expect(await h.document(log, id)).toBeDefined();
 });
