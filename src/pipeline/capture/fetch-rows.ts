@@ -8,6 +8,12 @@ export interface FetchRowsOptions {
   readonly maxBytes: number;
 }
 
+/**
+ * For the sessions that fetch: rows are looked up by id, always. The planner takes 500 ids of a table whose rows are
+ * mostly TOASTed for a reason to read all of it.
+ */
+export const LOOKUP_SETTINGS = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' } as const;
+
 /** Column numbers by name as they were when the announcement was first asked about: a number is never used twice. */
 type Attnums = ReadonlyMap<string, number>;
 

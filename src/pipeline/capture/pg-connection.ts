@@ -17,6 +17,8 @@ export interface SessionOptions {
   /** 0: no limit, as a replication connection and an index build need it. */
   readonly statementTimeoutMs?: number;
   readonly connectTimeoutMs?: number;
+  /** Further settings of the session, by name. */
+  readonly settings?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -33,6 +35,8 @@ const PINNED = {
   default_transaction_isolation: 'read committed',
   idle_in_transaction_session_timeout: '0',
   lock_timeout: '0',
+  // Compiling a query of a millisecond takes a hundred.
+  jit: 'off',
 } as const;
 
 export function applicationName(role: string): string {
@@ -44,7 +48,7 @@ export function applicationName(role: string): string {
  * go into the startup packet, so no statement can run before them. node-postgres itself asks for client_encoding UTF8.
  */
 export function sessionConfig(target: PgTarget, options: SessionOptions): pg.ClientConfig {
-  const settings = { ...PINNED, statement_timeout: String(options.statementTimeoutMs ?? 0) };
+  const settings = { ...PINNED, statement_timeout: String(options.statementTimeoutMs ?? 0), ...options.settings };
   return {
     ...target,
     application_name: applicationName(options.role),

@@ -5,7 +5,7 @@ import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError, type ErrorCode } from '../../core/errors.ts';
 import { stateKeys, type EpochRecord } from '../../core/state.ts';
 import { decideEpoch, epochRecord, type ObservedSource } from './epoch.ts';
-import { rowFetcher } from './fetch-rows.ts';
+import { LOOKUP_SETTINGS, rowFetcher } from './fetch-rows.ts';
 import { applicationName, openPool } from './pg-connection.ts';
 import { inTransaction } from './publish.ts';
 import { inspectSlot, requirePublication, usableSlot } from './slot.ts';
@@ -60,7 +60,7 @@ export class StreamLoop {
 
   async #run(): Promise<void> {
     const { options, log } = this.#context;
-    const db = openPool(options.target, { role: ROLE, max: 2, statementTimeoutMs: 60_000 });
+    const db = openPool(options.target, { role: ROLE, max: 2, statementTimeoutMs: 60_000, settings: LOOKUP_SETTINGS });
     let saidAt = Number.NEGATIVE_INFINITY;
     try {
       for (let attempt = 0; !this.#stop.signal.aborted; attempt++) {

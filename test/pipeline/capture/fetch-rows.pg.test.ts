@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Relation } from '../../../src/core/contracts.ts';
-import { rowFetcher } from '../../../src/pipeline/capture/fetch-rows.ts';
+import { LOOKUP_SETTINGS, rowFetcher } from '../../../src/pipeline/capture/fetch-rows.ts';
+import { connect } from '../../../src/pipeline/capture/pg-connection.ts';
 import { isolate } from '../../support/servers.ts';
-import { insertRun, longText, openSource } from './harness.ts';
+import { insertRun, longText, openSource, targetOf } from './harness.ts';
 
 const here = isolate(import.meta.filename);
 let client: pg.Client;
@@ -90,11 +91,12 @@ test('ids are looked up by the primary key, however many there are', async () =>
     `INSERT INTO workflow_app_logs (id, tenant_id, app_id, workflow_id, workflow_run_id, created_from, created_by_role, created_by)
      SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'web-app', 'account', gen_random_uuid() FROM generate_series(1, 50000)`);
   await client.query('ANALYZE workflow_app_logs');
+  const reader = await connect(targetOf(here.env), { role: 'test', settings: LOOKUP_SETTINGS });
   const plans: string[] = [];
   const spy = {
     query: async (config: pg.QueryConfig): Promise<pg.QueryResult> => {
-      if (config.text.includes('unnest')) plans.push(JSON.stringify((await client.query(`EXPLAIN (FORMAT JSON) ${config.text}`, config.values)).rows));
-      return client.query(config);
+      if (config.text.includes('unnest')) plans.push(JSON.stringify((await reader.query(`EXPLAIN (FORMAT JSON) ${config.text}`, config.values)).rows));
+      return reader.query(config);
     },
   };
   const { rows } = await client.query<{ id: string }>('SELECT id FROM workflow_app_logs LIMIT 500');
@@ -102,4 +104,5 @@ test('ids are looked up by the primary key, however many there are', async () =>
   await rowFetcher(spy as never, { schema: 'public', maxBytes: 1 << 20 })(logs, rows.map(({ id }) => id), ['created_from']);
   expect(plans[0]).toContain('workflow_app_log_pkey');
   expect(plans[0]).not.toContain('Seq Scan');
+  await reader.end();
 });

@@ -66,7 +66,7 @@ export async function insertRun(client: pg.ClientBase, values: RunValues = {}): 
   await client.query(
     `INSERT INTO workflow_runs (id, tenant_id, app_id, workflow_id, type, triggered_from, version, graph, inputs, status, outputs, created_by_role, created_by, created_at)
      VALUES ($1, $2, $1, $1, 'workflow', 'app-run', 'draft', $3, $4, $5, '{}', 'account', $1, $6)`,
-    [id, values.tenant ?? TENANT, values.graph === undefined ? '{}' : values.graph, values.inputs ?? '{}', values.status ?? 'running', values.createdAt ?? '2025-10-10 08:25:41.123456'],
+    [id, values.tenant ?? TENANT, values.graph === undefined ? '{}' : values.graph, values.inputs === undefined ? '{}' : values.inputs, values.status ?? 'running', values.createdAt ?? '2025-10-10 08:25:41.123456'],
   );
   return id;
 }
