@@ -43,13 +43,14 @@ export function templateSettings({ elasticsearch }: Config): TemplateSettings {
  */
 export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}): Promise<SinkRun> {
   const { kafka, names, client, state } = platform;
-  const put = await ensureTemplates(client, Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config))));
+  const templates = Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config)));
+  const put = await ensureTemplates(client, templates);
   if (put.length > 0) log.info({ templates: put }, 'templates put');
 
   const stopping = new AbortController();
   const letters = createLetterWriter(kafka, names);
   const writer = new SinkWriter({
-    client, prefix: config.elasticsearch.indexPrefix, connectors: CONNECTORS,
+    client, prefix: config.elasticsearch.indexPrefix, connectors: CONNECTORS, templates,
     decode: decoder(createSchemaBook(state.control)),
     park: (parked) => letters.park(parked),
     ...tenantRules(state.control),

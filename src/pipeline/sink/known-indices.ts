@@ -36,6 +36,11 @@ export class KnownIndices {
     return missing;
   }
 
+  /** True when this process has ever written into it or found it. */
+  has(name: string): boolean {
+    return this.seen.has(name);
+  }
+
   /** The server has just written into it. */
   sighted(name: string): void {
     this.seen.set(name, this.now());

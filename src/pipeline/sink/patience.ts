@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DifyEsError } from '../../core/errors.ts';
 import { esError, failureOf } from './elastic-errors.ts';
 import type { Failure } from './elastic-errors.ts';
 
@@ -107,7 +108,7 @@ export class Patience {
   /** A small request that must succeed: repeated until it does. Throws the errors that no waiting cures. */
   async insist<T>(request: (signal: AbortSignal) => Promise<T>): Promise<T> {
     for (;;) {
-      const answer = await this.during((signal) => request(signal).then((value) => ({ value }), (error: unknown) => ({ failure: failureOf(error), error })));
+      const answer = await this.during((signal) => request(signal).then((value) => ({ value }), (error: unknown) => ({ failure: curable(error), error })));
       if ('value' in answer) {
         this.recovered();
         return answer.value;
@@ -117,4 +118,10 @@ export class Patience {
       await this.pause(answer.failure, 0);
     }
   }
+}
+
+/** Also of a call that has made its own error of the client's already. */
+function curable(error: unknown): Failure {
+  if (error instanceof DifyEsError && error.code === 'ES_UNREACHABLE') return { kind: 'lost', status: 0, type: error.code };
+  return failureOf(error);
 }

@@ -17,6 +17,8 @@ import { KnownIndices } from './known-indices.ts';
 import { DEFAULT_PACE, Interrupted, Patience } from './patience.ts';
 import type { Pace, Trouble } from './patience.ts';
 import { probeWrite } from './state-mirror.ts';
+import { ensureTemplates } from './templates.ts';
+import type { IndexTemplate } from './templates.ts';
 
 /** How a Kafka record is read; handed in, since stages never import each other. */
 export interface Decode {
@@ -34,6 +36,11 @@ export interface SinkOptions {
   readonly prefix: string;
   readonly connectors: Readonly<Record<TableName, Connector>>;
   readonly decode: Decode;
+  /**
+   * Seen to again before a document goes to an index that this process does not know yet: people delete
+   * `dify-*-template`, and what the next month would be made with stays for ever.
+   */
+  readonly templates?: readonly IndexTemplate[];
   /** Returns when the dead-letter topic has acknowledged them. */
   readonly park: (letters: readonly DeadLetter[]) => Promise<void>;
   /** The tenant's truth is Elasticsearch: nothing of it is written any more. */
@@ -77,6 +84,8 @@ interface Routed {
 }
 
 const MAX_BULK_ITEMS = 5_000;
+/** A backfill meets new indices all the time. */
+const TEMPLATES_TRUST_MS = 10_000;
 export const DEFAULT_SEARCH_TEXT_BYTES = 32 * 1024;
 
 /** Writes batches of Kafka records into Elasticsearch and says what Kafka may forget. */
@@ -85,6 +94,7 @@ export class SinkWriter {
   private readonly bulks: BulkWriter;
   private readonly indices: KnownIndices;
   private readonly documents = new Map<TableName, DocumentWriter>();
+  private templatesSeenMs = 0;
 
   constructor(options: SinkOptions) {
     this.options = options;
@@ -157,6 +167,7 @@ export class SinkWriter {
 
   private async writeAll(batch: Batch, targets: readonly Routed[], patience: Patience): Promise<void> {
     if (targets.length === 0) return;
+    await this.seeToTemplates(targets, patience);
     const documents = this.documents.get(batch.table)!;
     const rows = new Map<number, Row>();
     const body = new BulkBody<Routed>(firstCapacity(targets, this.bulks.bulkBytes));
@@ -175,6 +186,13 @@ export class SinkWriter {
       body.clear();
       rows.clear();
     }
+  }
+
+  private async seeToTemplates(targets: readonly Routed[], patience: Patience): Promise<void> {
+    const { client, templates } = this.options;
+    if (!templates || Date.now() - this.templatesSeenMs < TEMPLATES_TRUST_MS || targets.every(({ index }) => this.indices.has(index))) return;
+    await patience.insist(() => ensureTemplates(client, templates));
+    this.templatesSeenMs = Date.now();
   }
 
   private async rowOf(batch: Batch, { position, record, key }: Routed): Promise<Row | undefined> {

@@ -6,7 +6,7 @@ import { ensureTemplates, removeTemplates, templateOf, templateStates } from '..
 import type { IndexTemplate, TemplateSettings } from '../../../src/pipeline/sink/templates.ts';
 import { isolate } from '../../support/servers.ts';
 import { TENANT } from './documents-of.ts';
-import { clientOf, templateSettings } from './sink-harness.ts';
+import { Log, clientOf, harness, newId, templateSettings } from './sink-harness.ts';
 
 const here = isolate(import.meta.filename);
 const client = clientOf(here.elasticsearchUrl);
@@ -60,4 +60,14 @@ test('an index of another prefix, or one that only begins like ours, gets nothin
     await client.index({ index, id: '1', document: { surprise: 1 } });
     expect((await client.indices.getMapping({ index }))[index]!.mappings).toHaveProperty('properties.surprise');
   }
+});
+
+test('templates that are deleted while the sink runs are there again before a new index is made', async () => {
+  const log = new Log();
+  const h = harness(client, log, here.indexPrefix, { templates: all() });
+  await removeTemplates(client, all());
+  await h.handle(log, [log.row(newId(), 1, { added_later: 'x' }, { createdAt: '2024-01-01 00:00:00' })]);
+  const index = indexName(here.indexPrefix, CONNECTORS.workflow_runs, TENANT, '2024.01');
+  expect((await client.indices.getMapping({ index }))[index]!.mappings).toHaveProperty('dynamic', 'false');
+  expect(await states(all())).toStrictEqual(['current', 'current', 'current', 'current']);
 });
