@@ -5,19 +5,20 @@ import { type DecodedMessage, decodeBatches } from './wire/decode-batches.ts';
 import { encodeBatch, type WireMessage } from './wire/encode-batch.ts';
 
 /*
- * kafkajs with four of its modules replaced; see docs/decisions/0005. Everything here takes kafkajs from this file, and
+ * kafkajs with five of its modules replaced; see docs/decisions/0005. Everything here takes kafkajs from this file, and
  * never by its name: a copy loaded elsewhere has the old modules.
  *
  *   requestQueue             set a timer in the past after every answer (TimeoutNegativeWarning on Node 24)
  *   filterAbortedMessages    let records of aborted transactions through, see wire/aborted.ts
  *   fetch/v4/decodeMessages  unpacked without a bound and stood still before an emptied batch, see wire/decode-batches.ts
+ *   groupMessagesPerPartition  copied a partition's messages anew for each one of them
  *   produce/v3/request       three quarters of the CPU of a produced record, see wire/encode-batch.ts
  *
  * kafkajs 2.2.4 is its last release, so these modules do not move; a test loads each and fails when one is missing.
  */
 
 type KafkaJs = typeof import('kafkajs');
-type Module = 'network/requestQueue' | 'consumer/filterAbortedMessages' | 'protocol/requests/fetch/v4/decodeMessages' | 'protocol/requests/produce/v3/request';
+type Module = 'network/requestQueue' | 'consumer/filterAbortedMessages' | 'producer/groupMessagesPerPartition' | 'protocol/requests/fetch/v4/decodeMessages' | 'protocol/requests/produce/v3/request';
 
 /** Unpacked bytes taken from one partition of one answer, before the rest is left for the next fetch. */
 const UNPACK_BUDGET = 4 * 1024 * 1024;
@@ -64,6 +65,7 @@ function load(): { kafkajs: KafkaJs; Batch: BatchConstructor } {
   for (const path of Object.keys(require.cache)) if (path.startsWith(root + sep)) delete require.cache[path];
   mendRequestQueue(require(src('network/requestQueue')) as RequestQueueClass);
   replace('consumer/filterAbortedMessages', filterAbortedMessages);
+  replace('producer/groupMessagesPerPartition', groupMessagesPerPartition);
   replace('protocol/requests/fetch/v4/decodeMessages', decodeMessages);
   replace('protocol/requests/produce/v3/request', produceRequest(require(src('protocol/encoder')) as new () => Encoder, (require(src('protocol/requests/apiKeys')) as { Produce: number }).Produce));
   return { kafkajs: require(root) as KafkaJs, Batch: require(src('consumer/batch')) as BatchConstructor };
@@ -101,6 +103,19 @@ function mendRequestQueue(RequestQueue: RequestQueueClass): void {
 
 function filterAbortedMessages(input: { messages: DecodedMessage[]; abortedTransactions: AbortedTransaction[] | null }): readonly DecodedMessage[] {
   return withoutAborted(input.messages, input.abortedTransactions);
+}
+
+interface Grouping {
+  readonly topic: string;
+  readonly partitionMetadata: unknown;
+  readonly messages: readonly WireMessage[];
+  readonly partitioner: (choice: { topic: string; partitionMetadata: unknown; message: WireMessage }) => number;
+}
+
+function groupMessagesPerPartition({ topic, partitionMetadata, messages, partitioner }: Grouping): Record<number, WireMessage[]> {
+  const groups: Record<number, WireMessage[]> = {};
+  for (const message of messages) (groups[partitioner({ topic, partitionMetadata, message })] ??= []).push(message);
+  return groups;
 }
 
 async function decodeMessages(decoder: Decoder): Promise<DecodedMessage[]> {

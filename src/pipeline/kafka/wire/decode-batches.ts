@@ -68,8 +68,10 @@ function decodeBatch(batch: Buffer, messages: DecodedMessage[]): number {
 
 function unpack(records: Buffer, codec: number): Buffer {
   if (codec === CODEC.none || records.length === 0) return records;
-  if (codec === CODEC.zstd) return zstdDecompressSync(records);
-  if (codec === CODEC.gzip) return gunzipSync(records);
+  // Rows pack to about a quarter; with the default of 16 KiB the joining of chunks costs as much as the unpacking.
+  const chunkSize = Math.min(Math.max(records.length * 5, 4096), 2 << 20);
+  if (codec === CODEC.zstd) return zstdDecompressSync(records, { chunkSize });
+  if (codec === CODEC.gzip) return gunzipSync(records, { chunkSize });
   throw new RangeError(`Kafka batch of codec ${codec}: set compression.type=producer on the topic`);
 }
 

@@ -21,8 +21,9 @@ export interface BatchOptions {
   readonly timestampMs: number;
 }
 
-const ZSTD = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
-const GZIP = { level: 1 };
+const LEVEL = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+/** node:zlib joins its output from chunks of 16 KiB unless told otherwise, which costs as much as the packing. */
+const chunkFor = (rawBytes: number): number => Math.min(Math.max(rawBytes >> 1, 4096), 1 << 20);
 const zstdAsync = promisify(zstdCompress);
 const gzipAsync = promisify(gzip);
 
@@ -36,15 +37,38 @@ export async function encodeBatch(messages: readonly WireMessage[], options: Bat
   const sizes = messages.map(sizeOfBody);
   const rawSize = sizes.reduce((sum, size) => sum + sizeOfVarint(size) + size, 0);
   const codec = rawSize < TOO_SMALL ? CODEC.none : options.compression;
-  const start = codec === CODEC.none ? AT.records : 0;
-  const raw = Buffer.allocUnsafeSlow(start + rawSize);
-  let at = start;
-  messages.forEach((message, index) => (at = writeRecord(raw, at, message, index, sizes[index]!)));
-  if (codec === CODEC.none) return finish(raw, messages.length, codec, options);
-  const packed = await compress(raw, codec);
-  const batch = Buffer.allocUnsafeSlow(AT.records + packed.length);
-  batch.set(packed, AT.records);
-  return finish(batch, messages.length, codec, options);
+  if (codec === CODEC.none) {
+    const batch = Buffer.allocUnsafeSlow(AT.records + rawSize);
+    writeRecords(batch, AT.records, messages, sizes);
+    return finish(batch, messages.length, codec, options);
+  }
+  const scratch = borrow(rawSize);
+  try {
+    writeRecords(scratch, 0, messages, sizes);
+    const packed = await compress(scratch.subarray(0, rawSize), codec);
+    const batch = Buffer.allocUnsafeSlow(AT.records + packed.length);
+    batch.set(packed, AT.records);
+    return finish(batch, messages.length, codec, options);
+  } finally {
+    giveBack(scratch);
+  }
+}
+
+/**
+ * Large buffers are kept and used again: made anew for each batch they are the collector's main work, since memory
+ * outside of its heap makes it run early.
+ */
+const SCRATCH_BYTES = 2 << 20;
+const SCRATCH_COUNT = 8;
+const idle: Buffer[] = [];
+
+function borrow(bytes: number): Buffer {
+  if (bytes > SCRATCH_BYTES) return Buffer.allocUnsafeSlow(bytes);
+  return idle.pop() ?? Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+}
+
+function giveBack(scratch: Buffer): void {
+  if (scratch.length === SCRATCH_BYTES && idle.length < SCRATCH_COUNT) idle.push(scratch);
 }
 
 function finish(batch: Buffer, count: number, codec: number, options: BatchOptions): Buffer {
@@ -65,8 +89,9 @@ function finish(batch: Buffer, count: number, codec: number, options: BatchOptio
 }
 
 async function compress(raw: Buffer, codec: number): Promise<Buffer> {
-  if (codec === CODEC.zstd) return raw.length < ASYNC_FROM ? zstdCompressSync(raw, ZSTD) : zstdAsync(raw, ZSTD);
-  if (codec === CODEC.gzip) return raw.length < ASYNC_FROM ? gzipSync(raw, GZIP) : gzipAsync(raw, GZIP);
+  const chunkSize = chunkFor(raw.length);
+  if (codec === CODEC.zstd) return raw.length < ASYNC_FROM ? zstdCompressSync(raw, { ...LEVEL, chunkSize }) : zstdAsync(raw, { ...LEVEL, chunkSize });
+  if (codec === CODEC.gzip) return raw.length < ASYNC_FROM ? gzipSync(raw, { level: 1, chunkSize }) : gzipAsync(raw, { level: 1, chunkSize });
   throw new TypeError(`no codec ${codec}`);
 }
 
@@ -98,6 +123,11 @@ function writeBytes(target: Buffer, at: number, value: Buffer | string | null | 
   }
   const begin = writeVarint(target, at, Buffer.byteLength(value));
   return begin + target.write(value, begin);
+}
+
+function writeRecords(target: Buffer, offset: number, messages: readonly WireMessage[], sizes: readonly number[]): void {
+  let at = offset;
+  messages.forEach((message, index) => (at = writeRecord(target, at, message, index, sizes[index]!)));
 }
 
 function writeRecord(target: Buffer, offset: number, message: WireMessage, index: number, size: number): number {
