@@ -9,7 +9,8 @@ import type { Assignment, Delivery } from '../../../src/pipeline/kafka/consumer.
 import { openGroupLag } from '../../../src/pipeline/kafka/group-lag.ts';
 import { withAdmin } from '../../../src/pipeline/kafka/topics.ts';
 import { isolate } from '../../support/servers.ts';
-import { Bench, benchFor, collecting, PARTITIONS, publish, row, RUNS, Seen } from './harness.ts';
+import { benchFor } from './bench-for.ts';
+import { Bench, collecting, PARTITIONS, publish, row, RUNS, Seen } from './harness.ts';
 
 const here = isolate(import.meta.filename);
 let shared: Bench;
@@ -240,6 +241,18 @@ describe('lag', () => {
     await publish(publisher, row(randomUUID(), 'y'));
     expect(await lag.isDrainedTo(await lag.endOffsets())).toBe(false);
     expect(await lag.isDrainedTo(ends)).toBe(true);
+
+    // Under traffic the group is soon beyond the ends that were asked about.
+    await publish(publisher, row('00000000-0000-4000-8000-000000000001', 'z'));
+    const beyond = new Seen<Delivery>();
+    const next = bench.consumer(groupId);
+    await next.start(async (delivery) => {
+      await next.commit(delivery.table, delivery.partition, delivery.nextOffset);
+      if (delivery.records.some(({ key }) => key.includes('00000000-0000-4000-8000-000000000001'))) beyond.add(delivery);
+    });
+    await beyond.until((all) => all.length >= 1);
+    expect(await lag.isDrainedTo(ends)).toBe(true);
+    await next.stop();
   });
 
   it('comes to nothing when the consumer is idle, since positions behind markers are delivered too', async () => {
