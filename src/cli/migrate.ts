@@ -1,3 +1,4 @@
+import { requireEnabled } from '../config/config.ts';
 import type { BackfillFilter } from '../core/state.ts';
 import { abandonRuns } from '../pipeline/backfill/backfill.ts';
 import { describeBlocker } from '../pipeline/backfill/barrier.ts';
@@ -5,8 +6,10 @@ import { runMigrate } from '../run/migrate.ts';
 import { openPlatform } from '../run/platform.ts';
 import { startOfDay, startOfNextDay, tables, tenantIds, wholeNumber } from './flags.ts';
 import { formatCount } from './format.ts';
+import { estimate } from '../ops/estimate/estimate.ts';
+import { printEstimate } from './dry-run-report.ts';
 import { createProgress } from './progress.ts';
-import { defineVerb } from './verb.ts';
+import { defineVerb, type Answer, type VerbContext } from './verb.ts';
 
 interface MigrateFlags {
   readonly filter: BackfillFilter;
@@ -14,12 +17,13 @@ interface MigrateFlags {
   readonly batchRows: number | undefined;
   readonly rowsPerSecond: number;
   readonly abandon: boolean;
+  readonly dryRun: boolean;
 }
 
 export const migrate = defineVerb<MigrateFlags>({
   name: 'migrate',
   summary: 'the backfill: reads what PostgreSQL holds now into Kafka; run it again to resume',
-  writes: true,
+  writes: false,
   declare: (command) =>
     command
       .option('--tenant-id <uuid...>', 'only these tenants, comma separated')
@@ -29,6 +33,7 @@ export const migrate = defineVerb<MigrateFlags>({
       .option('--batch-size <rows>', 'rows a chunk aims at')
       .option('--workers <n>', 'parallel readers')
       .option('--rate <rows>', 'at most so many rows a second, to spare PostgreSQL')
+      .option('--dry-run', 'say what would be read and what it takes; writes nothing')
       .option('--abandon', 'give an open backfill up, so that one with other filters can begin'),
   read(flags, faults) {
     const filter: BackfillFilter = {
@@ -44,9 +49,12 @@ export const migrate = defineVerb<MigrateFlags>({
       batchRows: wholeNumber(flags, faults, 'batchSize', '--batch-size', 10, 100_000),
       rowsPerSecond: wholeNumber(flags, faults, 'rate', '--rate', 1, 10_000_000) ?? 0,
       abandon: flags['abandon'] === true,
+      dryRun: flags['dryRun'] === true,
     };
   },
-  async run({ config, out, log, signal }, { filter, workers, batchRows, rowsPerSecond, abandon }) {
+  async run({ config, out, log, signal }, { filter, workers, batchRows, rowsPerSecond, abandon, dryRun }) {
+    if (dryRun) return printDryRun({ config, out, signal }, filter);
+    requireEnabled(config);
     const platform = await openPlatform(config, log);
     try {
       if (abandon) {
@@ -77,3 +85,11 @@ export const migrate = defineVerb<MigrateFlags>({
     }
   },
 });
+
+async function printDryRun({ config, out, signal }: Pick<VerbContext, 'config' | 'out' | 'signal'>, filter: BackfillFilter): Promise<Answer> {
+  const view = createProgress(out.json);
+  const found = await estimate(config, { filter, signal, onBlocks: (table, done, total) => view.show({ name: `${table} pages`, done, total, rows: done, bytes: 0 }) }).finally(() => view.end());
+  printEstimate(found, out);
+  out.result(found);
+  return found.forecast.shardsFit ? 0 : 1;
+}

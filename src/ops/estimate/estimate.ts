@@ -1,0 +1,87 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../../config/config.ts';
+import { CONNECTORS } from '../../connector/registry.ts';
+import { TABLES, type TableName } from '../../core/contracts.ts';
+import { DifyEsError } from '../../core/errors.ts';
+import type { BackfillFilter } from '../../core/state.ts';
+import { filterSql, normalizeFilter } from '../../pipeline/backfill/filter.ts';
+import { connect } from '../../pipeline/capture/pg-connection.ts';
+import { checkConnection } from '../../pipeline/sink/elastic-client.ts';
+import { indexName } from '../../pipeline/sink/index-name.ts';
+import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
+import { elasticSettings, openElastic, pgTarget } from '../../run/connections.ts';
+import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
+import { Documents } from '../validate/documents.ts';
+import { Source } from '../validate/source.ts';
+import { forecast, oldestKeptMonth, type Forecast } from './forecast.ts';
+import { countGroups, type Group } from './groups.ts';
+import { probeTable, type Probe } from './probe.ts';
+
+const SAMPLE_ROWS = 2_000;
+const WAL_LOOK_MS = 2_000;
+
+export interface Estimate {
+  readonly groups: readonly Group[];
+  readonly forecast: Forecast;
+  /** Tables of the filter that this Dify release does not have. */
+  readonly missing: readonly TableName[];
+}
+
+export interface EstimateOptions {
+  readonly filter: BackfillFilter;
+  readonly signal: AbortSignal;
+  readonly onBlocks: (table: TableName, done: number, total: number) => void;
+}
+
+/** What a migrate with this filter would do, without writing anything anywhere; Kafka is not even asked. */
+export async function estimate(config: Config, { filter, signal, onBlocks }: EstimateOptions): Promise<Estimate> {
+  const { indexPrefix: prefix, searchText, shards, replicas, retentionDays } = config.elasticsearch;
+  const client = openElastic(config);
+  const scanning = await connect(pgTarget(config), { role: 'estimate' });
+  const lookup = await connect(pgTarget(config), { role: 'estimate' });
+  try {
+    await checkConnection(client, elasticSettings(config));
+    const source = new Source({ scanning, lookup }, config.postgres.schema);
+    const condition = filterSql(normalizeFilter(filter));
+    const groups: Group[] = [];
+    const probes: Probe[] = [];
+    const missing: TableName[] = [];
+    const walBytesPerSecond = await walRate(source, signal);
+    for (const table of TABLES.filter((name) => filter.tables.includes(name))) {
+      if (signal.aborted) throw new DifyEsError('STOPPED', 'stopped before everything was counted');
+      const open = await source.open(table);
+      if (!open) {
+        missing.push(table);
+        continue;
+      }
+      groups.push(...(await countGroups(source, open, condition, (done) => onBlocks(table, done, open.size.blocks))));
+      probes.push(await probeTable(source, open, condition, SAMPLE_ROWS, searchText ? DEFAULT_SEARCH_TEXT_BYTES : 0));
+    }
+    const documents = new Documents(client, prefix, signal);
+    const existing = new Set<string>();
+    for (const table of filter.tables) for (const { name } of await documents.indices(table, filter.tenantIds)) existing.add(name);
+    const health = await ask<Health>(client, '/_cluster/health');
+    const settings = await ask<ClusterSettings>(client, '/_cluster/settings', { include_defaults: 'true', filter_path: '*.cluster.max_shards_per_node' });
+    const limit = Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000) * health.number_of_data_nodes;
+    return {
+      groups,
+      missing,
+      forecast: forecast({
+        groups, probes, existing, shards, replicas, walBytesPerSecond,
+        indexOf: ({ table, tenantId, month }) => indexName(prefix, CONNECTORS[table], tenantId, month),
+        freeShards: limit - health.active_shards - health.unassigned_shards,
+        oldestKeptMonth: oldestKeptMonth(new Date(), retentionDays),
+      }),
+    };
+  } finally {
+    await Promise.allSettled([scanning.end(), lookup.end(), client.close()]);
+  }
+}
+
+async function walRate(source: Source, signal: AbortSignal): Promise<number> {
+  const position = async (): Promise<bigint> => BigInt(String((await source.query(`SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::text`))[0]![0]));
+  const before = await position();
+  const began = performance.now();
+  await sleep(WAL_LOOK_MS, undefined, { signal }).catch(() => undefined);
+  return (Number((await position()) - before) * 1000) / (performance.now() - began);
+}
