@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
 
 /** The tiers that need servers, by the suffix of the file; scripts/test.ts runs them in its own order. */
@@ -11,6 +12,16 @@ const common = {
   restoreMocks: true,
 } as const;
 
+/**
+ * Files side by side. Those of e2e and smoke run whole programs and would only wait for each other. Two of pg disturb each
+ * other on one server (see scripts/test/servers.ts), so they need one each, which servers given from outside do not have.
+ */
+function workersOf(tier: (typeof SERVER_TIERS)[number]): number {
+  if (tier === 'e2e' || tier === 'smoke') return 1;
+  const given = process.env['DIFY_ES_TEST_ENV'];
+  return tier === 'pg' && given !== undefined && !existsSync(`${given}.2`) ? 1 : 2;
+}
+
 export default defineConfig({
   test: {
     projects: [
@@ -20,11 +31,11 @@ export default defineConfig({
           ...common,
           name: tier,
           include: [`test/**/*.${tier}.test.ts`],
-          ...(tier === 'smoke' ? {} : { globalSetup: ['test/support/global-setup.ts'] }),
-          testTimeout: tier === 'e2e' || tier === 'smoke' ? 300_000 : 120_000,
-          hookTimeout: 240_000,
-          // Files of these tiers run whole programs; side by side they would only wait for each other.
-          maxWorkers: tier === 'e2e' || tier === 'smoke' ? 1 : 2,
+          globalSetup: ['test/support/global-setup.ts'],
+          // Far above what they take: a limit is there to end what hangs, not to fail a busy machine.
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          maxWorkers: workersOf(tier),
           sequence: { groupOrder: order + 1 },
         },
       })),

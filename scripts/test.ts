@@ -17,9 +17,9 @@ import { select, serversFor, testFiles } from './test/tiers.ts';
  */
 async function main(args: readonly string[]): Promise<Counts> {
   const { tiers, forwarded } = select(args, testFiles(CHECKOUT));
-  const needed = process.env['DIFY_ES_TEST_ENV'] === undefined ? serversFor(tiers) : [];
+  const given = process.env['DIFY_ES_TEST_ENV'] !== undefined;
   // They start while the pure tests run.
-  const starting = needed.length === 0 ? undefined : startTestServers(needed);
+  const starting = given || tiers.every((tier) => tier === 'pure') ? undefined : startTestServers(serversFor(tiers));
   // Noticed when it is awaited.
   starting?.catch(() => undefined);
   const results: Counts[] = [];

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readEnvFile, writeEnvFile } from '../local/env-file.ts';
 import type { ElasticsearchVersion } from '../local/elasticsearch.ts';
 import { reset, up } from '../local/instance.ts';
 import { CHECKOUT } from '../local/maven.ts';
@@ -17,12 +18,17 @@ export interface TestServers {
   stop(): Promise<void>;
 }
 
+/** Folders in the run's folder: servers of one test file alone, and the second PostgreSQL. */
+export const OWN_PREFIX = 'own-';
+const SECOND = 'second';
+
 const PARENT = join(CHECKOUT, '.local/tests');
 
 /**
- * Starts one set of servers for a whole run, in a folder of its own, so that runs may overlap. The versions may be
- * chosen with DIFY_ES_TEST_PG and DIFY_ES_TEST_ES. With DIFY_ES_TEST_SERVERS=testcontainers they are the containers of
- * docker-compose.yml.
+ * Starts one set of servers for a whole run, in a folder of its own, so that runs may overlap. PostgreSQL comes twice,
+ * one for each of two test processes (env and env.2): a transaction left open in one file holds up the backfill's
+ * barrier and the making of slots in any database of the server. The versions may be chosen with DIFY_ES_TEST_PG and
+ * DIFY_ES_TEST_ES. With DIFY_ES_TEST_SERVERS=testcontainers they are the containers of docker-compose.yml.
  */
 export async function startTestServers(kinds: readonly ServerKind[]): Promise<TestServers> {
   const dir = join(PARENT, `${process.pid}-${randomBytes(3).toString('hex')}`);
@@ -30,27 +36,42 @@ export async function startTestServers(kinds: readonly ServerKind[]): Promise<Te
   mkdirSync(dir, { recursive: true });
   writeFileSync(join(dir, 'owner.json'), JSON.stringify(markOf(process.pid)));
   if (process.env['DIFY_ES_TEST_SERVERS'] === 'testcontainers') return startContainers(dir);
-  const stop = async (): Promise<void> => {
-    await reset(dir, () => undefined);
-    rmSync(dir, { recursive: true, force: true });
-  };
+  const stop = (): Promise<void> => remove(dir);
   try {
-    await up({
-      dir, only: kinds, secure: false, durable: false, ports: {},
-      postgres: (process.env['DIFY_ES_TEST_PG'] ?? '18') as PostgresVersion,
-      elasticsearch: (process.env['DIFY_ES_TEST_ES'] ?? '9') as ElasticsearchVersion,
-      settings: {
-        // Tests force compaction and let transactions time out; the defaults are 15 s and 10 s of waiting for each.
-        kafka: { 'log.cleaner.backoff.ms': '500', 'transaction.abort.timed.out.transaction.cleanup.interval.ms': '1000' },
-        // Every test file has indices of its own, for several tenants and months.
-        es: { 'cluster.max_shards_per_node': '5000' },
-      },
-    }, () => undefined);
+    const second = join(dir, SECOND);
+    const twice = kinds.includes('pg');
+    // Both to their end, so that `stop` finds what the one started when the other failed.
+    const results = await Promise.allSettled([start(dir, kinds), ...(twice ? [start(second, ['pg'])] : [])]);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+    if (twice) writeEnvFile(join(dir, 'env.2'), { ...readEnvFile(join(dir, 'env')), ...readEnvFile(join(second, 'env')) });
   } catch (error) {
     await stop();
     throw error;
   }
   return { envFile: join(dir, 'env'), stop };
+}
+
+async function start(dir: string, only: readonly ServerKind[]): Promise<void> {
+  await up({
+    dir, only, secure: false, durable: false, ports: {},
+    postgres: (process.env['DIFY_ES_TEST_PG'] ?? '18') as PostgresVersion,
+    elasticsearch: (process.env['DIFY_ES_TEST_ES'] ?? '9') as ElasticsearchVersion,
+    settings: {
+      // Tests force compaction and let transactions time out; the defaults are 15 s and 10 s of waiting for each.
+      kafka: { 'log.cleaner.backoff.ms': '500', 'transaction.abort.timed.out.transaction.cleanup.interval.ms': '1000' },
+      // Every test file has indices of its own, for several tenants and months.
+      es: { 'cluster.max_shards_per_node': '5000' },
+    },
+  }, () => undefined);
+}
+
+/** The run's servers, and what its tests started for themselves in folders inside, also when they could not end it. */
+async function remove(dir: string): Promise<void> {
+  // Another run, which starts at the same time, may have been faster.
+  if (!existsSync(dir)) return;
+  const inside = readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory() && (entry.name === SECOND || entry.name.startsWith(OWN_PREFIX)));
+  for (const folder of [dir, ...inside.map(({ name }) => join(dir, name))]) await reset(folder, () => undefined);
+  rmSync(dir, { recursive: true, force: true });
 }
 
 /** A run that was killed could not stop its servers: the next one does, by their recorded pids. */
@@ -61,8 +82,7 @@ async function removeLeftovers(): Promise<void> {
     const owner = readOwner(dir);
     // Without an owner yet: another run is creating it now.
     if (!owner || isAlive(owner)) continue;
-    await reset(dir, () => undefined);
-    rmSync(dir, { recursive: true, force: true });
+    await remove(dir);
   }
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { basename } from 'node:path';
+import { chmodSync, existsSync, mkdtempSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll } from 'vitest';
 import type { ElasticsearchOptions } from '../../scripts/local/elasticsearch.ts';
 import { startElasticsearch } from '../../scripts/local/elasticsearch.ts';
@@ -8,6 +9,7 @@ import { startKafka } from '../../scripts/local/kafka.ts';
 import type { PostgresOptions } from '../../scripts/local/postgres.ts';
 import { startPostgres } from '../../scripts/local/postgres.ts';
 import type { LocalServer, ServerOptions } from '../../scripts/local/server.ts';
+import { OWN_PREFIX } from '../../scripts/test/servers.ts';
 import { tierOf } from '../../scripts/test/tiers.ts';
 import { cleanUpElasticsearch, cleanUpKafka, createDatabase, dropDatabase } from './server-cleanup.ts';
 
@@ -53,7 +55,9 @@ export function isolate(file: string): Isolation {
 function sharedServers(): Record<string, string> {
   const file = process.env['DIFY_ES_TEST_ENV'];
   if (file === undefined) throw new Error('no servers for this test: run it with `npm test -- <file>` or set DIFY_ES_TEST_ENV to the env file of `npm run local -- up`');
-  return readEnvFile(file);
+  // The second of two test processes has a PostgreSQL of its own.
+  const own = `${file}.${process.env['VITEST_POOL_ID']}`;
+  return readEnvFile(existsSync(own) ? own : file);
 }
 
 /** Pure. Lower case and short, because each name has to be legal as a slot (63 characters), an index and a topic. */
@@ -98,16 +102,27 @@ export function ownServers(): {
   kafka(options?: ServerOptions): Promise<LocalServer>;
   elasticsearch(options?: ElasticsearchOptions): Promise<LocalServer>;
 } {
-  const started: LocalServer[] = [];
-  afterAll(() => Promise.all(started.map((server) => server.destroy())));
-  const keep = async (starting: Promise<LocalServer>): Promise<LocalServer> => {
-    const server = await starting;
-    started.push(server);
-    return server;
+  const started: Promise<LocalServer>[] = [];
+  // Also those that a test no longer waited for.
+  afterAll(async () => {
+    for (const one of await Promise.allSettled(started)) if (one.status === 'fulfilled') await one.value.destroy();
+  });
+  const keep = (starting: Promise<LocalServer>): Promise<LocalServer> => {
+    started.push(starting);
+    return starting;
   };
   return {
-    postgres: (options) => keep(startPostgres({ durable: false, ...options })),
-    kafka: (options) => keep(startKafka(options)),
-    elasticsearch: (options) => keep(startElasticsearch({ heapMb: 512, ...options })),
+    postgres: (options) => keep(startPostgres({ ...ownFolder(), durable: false, ...options })),
+    kafka: (options) => keep(startKafka({ ...ownFolder(), ...options })),
+    elasticsearch: (options) => keep(startElasticsearch({ ...ownFolder(), heapMb: 512, ...options })),
   };
+}
+
+/** In the folder of the test run, which the run's end, or the next run, clears of servers that a killed test left. */
+function ownFolder(): { dir: string } | undefined {
+  const run = dirname(process.env['DIFY_ES_TEST_ENV'] ?? '/');
+  if (!existsSync(join(run, 'owner.json'))) return undefined;
+  const dir = mkdtempSync(join(run, OWN_PREFIX));
+  chmodSync(dir, 0o755);
+  return { dir };
 }
