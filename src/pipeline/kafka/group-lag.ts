@@ -71,7 +71,9 @@ export async function openGroupLag(kafka: KafkaClient, names: TopicNames, groupI
     endOffsets: () => guarded('read the ends of the topics', () => offsetsOf('end')),
     lag: () =>
       guarded('read the lag of the consumer group', async () => {
-        const [committed, beginnings, ends] = await Promise.all([committedOffsets(admin, names, groupId, tables), offsetsOf('beginning'), offsetsOf('end')]);
+        // First the positions: taken after the ends they may lie beyond them, and would pass for lost.
+        const committed = await committedOffsets(admin, names, groupId, tables);
+        const [beginnings, ends] = await Promise.all([offsetsOf('beginning'), offsetsOf('end')]);
         return [...ends].map(([key, end]) => {
           const [table, partition] = key.split('/') as [TableName, string];
           const position = committed.get(key) ?? null;
@@ -81,7 +83,8 @@ export async function openGroupLag(kafka: KafkaClient, names: TopicNames, groupI
       }),
     isDrainedTo: (ends) =>
       guarded('see whether the consumer group is drained', async () => {
-        const [committed, beginnings, now] = await Promise.all([committedOffsets(admin, names, groupId, tables), offsetsOf('beginning'), offsetsOf('end')]);
+        const committed = await committedOffsets(admin, names, groupId, tables);
+        const [beginnings, now] = await Promise.all([offsetsOf('beginning'), offsetsOf('end')]);
         for (const [key, end] of ends) {
           const [table, partition] = key.split('/') as [TableName, string];
           // against the end of now: under traffic the group is soon beyond the end that was asked about

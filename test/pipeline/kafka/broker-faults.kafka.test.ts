@@ -5,7 +5,8 @@ import type { ConsumedRecord, Publisher, RowRecord } from '../../../src/core/con
 import { decodeRow } from '../../../src/pipeline/encode/row-codec.ts';
 import { isKafkaAway } from '../../../src/pipeline/kafka/kafka-errors.ts';
 import { type LocalServer, ownServers } from '../../support/servers.ts';
-import { Bench, benchFor, collecting, publish, row, RUNS, Seen } from './harness.ts';
+import { benchFor } from './bench-for.ts';
+import { Bench, collecting, publish, row, RUNS, Seen } from './harness.ts';
 
 const servers = ownServers();
 let broker: LocalServer;

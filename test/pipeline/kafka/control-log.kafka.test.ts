@@ -7,7 +7,8 @@ import { createKafka } from '../../../src/pipeline/kafka/client.ts';
 import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
 import { describeTopics, ensureTopics, pinLayout, verifyTopics, withAdmin } from '../../../src/pipeline/kafka/topics.ts';
 import { isolate } from '../../support/servers.ts';
-import { Bench, benchFor, PARTITIONS, RUNS, row, Seen, silent } from './harness.ts';
+import { benchFor } from './bench-for.ts';
+import { Bench, PARTITIONS, RUNS, row, Seen, silent } from './harness.ts';
 
 const here = isolate(import.meta.filename);
 let shared: Bench;

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { decodeRow } from '../../../src/pipeline/encode/row-codec.ts';
 import { isolate } from '../../support/servers.ts';
-import { Bench, benchFor, publish, row, RUNS } from './harness.ts';
+import { benchFor } from './bench-for.ts';
+import { Bench, publish, row, RUNS } from './harness.ts';
 
 const here = isolate(import.meta.filename);
 let shared: Bench;

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import pino from 'pino';
-import { onTestFinished } from 'vitest';
 import type { ConsumedRecord, Publisher, RowRecord, RowShape, TableName } from '../../../src/core/contracts.ts';
 import { parseLsn } from '../../../src/core/lsn.ts';
 import { versionOfCommit } from '../../../src/core/row-version.ts';
@@ -35,11 +34,13 @@ export function row(id: string, text: string | Buffer, lsn = '0/100', shape = SH
 export class Bench {
   readonly kafka: KafkaClient;
   readonly names: TopicNames;
+  readonly brokers: readonly string[];
   readonly prefix: string;
   readonly #closers: (() => Promise<unknown>)[] = [];
 
   constructor(brokers: readonly string[], prefix: string) {
     this.kafka = createKafka({ brokers, clientId: 'test' }, silent);
+    this.brokers = brokers;
     this.prefix = prefix;
     this.names = topicNames(prefix);
   }
@@ -92,14 +93,6 @@ export class Bench {
     this.later(() => consumer.stop());
     return consumer;
   }
-}
-
-/** A bench for one test, closed behind it. */
-export function benchFor(bench: Bench, prefix = bench.prefix): Bench {
-  const own = new Bench([], prefix);
-  Object.assign(own, { kafka: bench.kafka });
-  onTestFinished(() => own.close());
-  return own;
 }
 
 /** A list that can be awaited: `until(predicate)` resolves with the items as soon as they fulfil it. */

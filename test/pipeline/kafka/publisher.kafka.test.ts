@@ -6,7 +6,8 @@ import { decodeRow, fingerprintOf } from '../../../src/pipeline/encode/row-codec
 import { decodeKey } from '../../../src/pipeline/encode/key-codec.ts';
 import { parseLetter } from '../../../src/pipeline/kafka/letter-format.ts';
 import { isolate } from '../../support/servers.ts';
-import { Bench, benchFor, PARTITIONS, publish, row, RUNS } from './harness.ts';
+import { benchFor } from './bench-for.ts';
+import { Bench, PARTITIONS, publish, row, RUNS } from './harness.ts';
 
 const here = isolate(import.meta.filename);
 let shared: Bench;
