@@ -53,8 +53,8 @@ export interface StreamParts {
   readonly makeDecoder: () => { decode(message: Buffer): WalMessage };
   readonly makeRecords: (fetchRows: FetchRows) => RecordSource;
   /**
-   * The fenced writer of the stream's role. Called when the slot is ours and not before: it fences whoever had the
-   * role, and one who only waits for the slot must not do that to the reader who holds it.
+   * The fenced writer of the stream's role, once for each connection. Called and begun when the slot is ours and not
+   * before: it fences whoever had the role, and one who only waits for the slot must not do that to its holder.
    */
   readonly openPublisher: () => Promise<Publisher>;
   /** As recorded now, by whoever read last; of Kafka and Elasticsearch the higher. */

@@ -115,7 +115,9 @@ export class StreamLoop {
     let publisher: Publisher | undefined;
     const stream = async (): Promise<void> => {
       publisher = await parts.openPublisher();
-      // After the publisher has fenced its predecessor: whoever takes the slot from now on fences us in turn.
+      // Beginning is what fences the predecessor. Asked after that, whether the slot is ours: whoever takes it from now
+      // on fences us in turn, before anything that is older can be appended behind what it has published.
+      await (await publisher.begin()).abort();
       const slotConfirmed = await reader.assertSlotHeld(db);
       const observed = { ...reader.identity, slot: options.slot, slotConfirmedLsn: slotConfirmed };
       const epoch = await this.#establishEpoch(observed, publisher, async () => void (await reader.assertSlotHeld(db)));

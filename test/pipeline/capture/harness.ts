@@ -93,8 +93,8 @@ export interface Fault {
 }
 
 /**
- * Kafka as the contract of Publisher has it: records are visible on commit, the last publisher to be opened fences the
- * ones before it, and faults are told to it beforehand.
+ * Kafka as the contract of Publisher has it: records are visible on commit, the last publisher to begin its first
+ * transaction fences the ones before it, and faults are told to it beforehand.
  */
 export class MemoryKafka {
   readonly records: RowRecord[] = [];
@@ -111,8 +111,8 @@ export class MemoryKafka {
   largestSend = 0;
 
   open = async (): Promise<Publisher> => {
-    const generation = ++this.opened;
-    return { begin: async () => this.#begin(generation), close: async () => undefined };
+    let generation: number | undefined;
+    return { begin: async () => this.#begin((generation ??= this.#takeRole())), close: async () => undefined };
   };
 
   get epoch(): EpochRecord | undefined {
@@ -124,6 +124,11 @@ export class MemoryKafka {
     const last = new Map<string, RowRecord>();
     for (const record of this.records) if (record.table === table) last.set(`${record.key.tenantId} ${record.key.createdAt} ${record.key.id}`, record);
     return new Map([...last].filter(([, record]) => record.row !== null));
+  }
+
+  #takeRole(): number {
+    if (this.isAway) throw new DifyEsError('KAFKA_UNREACHABLE', 'told to be away');
+    return ++this.opened;
   }
 
   #begin(generation: number): PublishTransaction {

@@ -92,7 +92,7 @@ describe('Kafka', () => {
   test('a publisher that is fenced ends the reader, which confirms nothing more', async () => {
     const stream = start();
     await stream.drained(client);
-    await kafka.open();
+    await (await kafka.open()).begin();
     await insertRun(client);
     await expect(stream.ended).rejects.toMatchObject({ code: 'KAFKA_FENCED' });
     expect(kafka.records).toEqual([]);

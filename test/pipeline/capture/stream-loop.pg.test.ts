@@ -274,7 +274,7 @@ describe('the end', () => {
     expect(confirmed() <= lsn).toBe(true);
     await running.loop.stop();
     expect(confirmed() > lsn).toBe(true);
-    expect((await inspectSlot(client, here.slot))!.confirmedFlushLsn! > lsn).toBe(true);
+    await expect.poll(async () => (await inspectSlot(client, here.slot))!.confirmedFlushLsn! > lsn, { timeout: 20_000 }).toBe(true);
   });
 });
 
