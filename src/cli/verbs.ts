@@ -1,5 +1,6 @@
 import { check } from './check.ts';
 import { migrate } from './migrate.ts';
+import { retention } from './retention.ts';
 import { run } from './run.ts';
 import { setup } from './setup.ts';
 import { sink } from './sink.ts';
@@ -10,4 +11,4 @@ import { validate } from './validate.ts';
 import type { Verb } from './verb.ts';
 
 /** In the order of the operator's journey, which is the order of --help. */
-export const VERBS: readonly Verb[] = [check, setup, stream, sink, run, migrate, validate, status, teardown];
+export const VERBS: readonly Verb[] = [check, setup, stream, sink, run, migrate, validate, status, retention, teardown];

@@ -11,9 +11,10 @@ import { indexName } from '../../pipeline/sink/index-name.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
 import { elasticSettings, openElastic, pgTarget } from '../../run/connections.ts';
 import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
+import { oldestKeptMonth } from '../retention/plan.ts';
 import { Documents } from '../validate/documents.ts';
 import { Source } from '../validate/source.ts';
-import { forecast, oldestKeptMonth, type Forecast } from './forecast.ts';
+import { forecast, type Forecast } from './forecast.ts';
 import { countGroups, type Group } from './groups.ts';
 import { probeTable, type Probe } from './probe.ts';
 

@@ -92,9 +92,3 @@ function forecastTable(table: TableName, groups: readonly Group[], { probes, old
     sampled: probe?.rows ?? 0,
   };
 }
-
-/** The oldest month that `retention` would keep: the first whose last day is not older than that many days, UTC. */
-export function oldestKeptMonth(now: Date, days: number): string {
-  const edge = new Date(now.getTime() - days * 86_400_000);
-  return `${edge.getUTCFullYear()}.${String(edge.getUTCMonth() + 1).padStart(2, '0')}`;
-}

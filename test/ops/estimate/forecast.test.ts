@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { forecast, oldestKeptMonth, type ForecastInput } from '../../../src/ops/estimate/forecast.ts';
+import { forecast, type ForecastInput } from '../../../src/ops/estimate/forecast.ts';
 import type { Group } from '../../../src/ops/estimate/groups.ts';
 import type { Probe } from '../../../src/ops/estimate/probe.ts';
 
@@ -41,16 +41,5 @@ describe('the forecast', () => {
 
   it('forecasts time and WAL from the measured speed', () => {
     expect(forecast(input())).toMatchObject({ secondsAtLeast: 5, walBytes: 5000 });
-  });
-});
-
-describe('the oldest kept month', () => {
-  it.each([
-    ['2025-11-23T00:00:00Z', 30, '2025.10'],
-    ['2025-11-01T00:00:00Z', 1, '2025.10'],
-    ['2025-03-15T12:00:00Z', 14, '2025.03'],
-    ['2026-01-01T00:00:00Z', 366, '2024.12'],
-  ])('at %s with %d days is %s', (now, days, month) => {
-    expect(oldestKeptMonth(new Date(now), days)).toBe(month);
   });
 });
