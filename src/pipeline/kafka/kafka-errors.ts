@@ -24,6 +24,7 @@ const FENCED = new Set(['INVALID_PRODUCER_EPOCH', 'PRODUCER_FENCED']);
 
 const MISSING = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'KafkaJSTopicMetadataNotLoaded', 'KafkaJSMetadataNotLoaded']);
 
+/** The topic takes less than it did: the publisher reads its limit again, so the next attempt passes or parks. */
 const TOO_LARGE = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 
 const REFUSED = new Set(['POLICY_VIOLATION', 'INVALID_CONFIG', 'INVALID_REPLICATION_FACTOR', 'INVALID_PARTITIONS', 'INVALID_TRANSACTION_TIMEOUT', 'INVALID_SESSION_TIMEOUT', 'INVALID_TOPIC_EXCEPTION', 'INVALID_GROUP_ID']);
@@ -42,6 +43,7 @@ const RULES: readonly [ReadonlySet<string>, ErrorCode, boolean][] = [
   [AUTH, 'KAFKA_AUTH', false],
   [MISSING, 'KAFKA_TOPIC_MISSING', false],
   [REFUSED, 'CONFIG_INVALID', false],
+  [TOO_LARGE, 'KAFKA_UNREACHABLE', true],
   [TRANSACTION_LOST, 'KAFKA_UNREACHABLE', true],
   [AWAY, 'KAFKA_UNREACHABLE', true],
 ];

@@ -45,7 +45,6 @@ export function createPublisher(options: PublisherOptions): Publisher {
     kafka: options.kafka, control, controlTopic: names.control, transactionalId: options.transactionalId,
     transactionTimeoutMs: options.transactionTimeoutMs ?? 10_000, logger,
   });
-  const knownSchemas = new Set<string>();
   let maxRecordBytes: number | undefined;
 
   /** Acknowledged before the first record that uses it, and outside of the transaction: other writers may use it too. */
@@ -53,10 +52,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const shapes = new Set(records.flatMap(({ row }) => (row ? [row.shape] : [])));
     for (const shape of shapes) {
       const { hex, record } = encoding.schema(shape);
-      if (knownSchemas.has(hex)) continue;
       const key = stateKeys.schema(hex);
       if (control.get(key) === undefined) await control.put(key, record);
-      knownSchemas.add(hex);
     }
   };
 
@@ -78,10 +75,14 @@ export function createPublisher(options: PublisherOptions): Publisher {
     table: record.table, key: record.key, version: record.version, origin: { stage: role, lsn: encoding.headers(record)['lsn'] ?? '' }, value: null,
   });
 
+  /** Read from the topics before the first record, and again when a broker refused one as too large. */
+  const largest = async (): Promise<number> => (maxRecordBytes ??= await recordLimit(options.kafka, names)) - OVERHEAD;
+
   const produce = async (transaction: Transaction, records: readonly PlannedRecord[]): Promise<void> => {
+    const limits = { ...LIMITS, batchBytes: Math.min(LIMITS.batchBytes, await largest()) };
     const stop = onProduceWritten(() => crashPoint(`${role}.produce-sent`));
     try {
-      for (const topicMessages of planRequests(records, LIMITS)) await transaction.sendBatch({ acks: -1, compression, topicMessages });
+      for (const topicMessages of planRequests(records, limits)) await transaction.sendBatch({ acks: -1, compression, topicMessages });
     } finally {
       stop();
     }
@@ -113,7 +114,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       send: (records) =>
         inTurn('publish rows', async () => {
           await announceSchemas(records);
-          const limit = (maxRecordBytes ??= await recordLimit(options.kafka, names)) - OVERHEAD;
+          const limit = await largest();
           const planned = records.map((record) => {
             const row = plan(record);
             return row.bytes <= limit ? row : parked(tooLarge(record, row.bytes));

@@ -53,9 +53,12 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   let clean = true;
   let begunAt = 0;
 
-  const otherHolder = async (): Promise<boolean> => {
+  /** No name at all means that Kafka's data was deleted: nobody holds the role, and it is claimed again. */
+  const holder = async (): Promise<'us' | 'another' | 'nobody'> => {
     await control.refresh();
-    return control.get<WriterRecord>(claimKey)?.instance !== instance;
+    const record = control.get<WriterRecord>(claimKey);
+    if (!record) return 'nobody';
+    return record.instance === instance ? 'us' : 'another';
   };
 
   const fenced = (): DifyEsError => new DifyEsError('KAFKA_FENCED', `another process has taken over the role ${transactionalId}`);
@@ -85,7 +88,7 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   };
 
   const takeOver = async (): Promise<Producer> => {
-    if (claimed && (await otherHolder())) throw fenced();
+    if (claimed && (await holder()) === 'another') throw fenced();
     const fresh = await connect();
     if (!claimed) {
       await claim(fresh);
@@ -93,7 +96,9 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
     }
     // InitProducerId happens here; an empty transaction leaves no trace on the brokers.
     await (await fresh.transaction()).abort();
-    if (await otherHolder()) throw fenced();
+    const now = await holder();
+    if (now === 'another') throw fenced();
+    if (now === 'nobody') await claim(fresh);
     return fresh;
   };
 
@@ -102,7 +107,7 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
     const expired = Date.now() - begunAt >= transactionTimeoutMs;
     const deadline = Date.now() + (expired ? 0 : CLAIM_WAIT_MS);
     do {
-      if (!claimed || (await otherHolder().catch(() => false))) return fenced();
+      if (!claimed || (await holder().catch(() => 'us')) === 'another') return fenced();
       if (!expired) await sleep(100);
     } while (Date.now() < deadline);
     return expired ? new DifyEsError('KAFKA_UNREACHABLE', `Kafka ended a transaction that was open for more than ${transactionTimeoutMs} ms`) : fenced();

@@ -90,19 +90,13 @@ describe('the control log', () => {
     expect(control.get(stateKeys.layout)).toBeDefined();
   });
 
-  it('opens fast enough for a verb that only looks', async () => {
+  it('shows all of hundreds of keys as soon as it is open', async () => {
     const bench = benchFor(shared);
     const control = await bench.control();
     await Promise.all(Array.from({ length: 500 }, (_, index) => control.put(`test/many/${index}`, { index })));
-    const times: number[] = [];
-    for (let round = 0; round < 3; round++) {
-      const start = performance.now();
-      const view = await openControlLog({ kafka: bench.kafka, topic: bench.names.control, logger: silent });
-      times.push(performance.now() - start);
-      expect(view.entries('test/many/')).toHaveLength(500);
-      await view.close();
-    }
-    console.log('control log opened in ms', times.map(Math.round));
+    const view = await openControlLog({ kafka: bench.kafka, topic: bench.names.control, logger: silent });
+    bench.later(() => view.close());
+    expect(view.entries('test/many/')).toHaveLength(500);
   });
 
   it('says which topic is missing before the first setup, and that no broker answers', async () => {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stateKeys } from '../../../src/core/state.ts';
 import { decodeRow } from '../../../src/pipeline/encode/row-codec.ts';
 import { isolate } from '../../support/servers.ts';
 import { benchFor } from './bench-for.ts';
@@ -60,6 +61,22 @@ describe('two processes with one role', () => {
     await second.begin();
     await stopped.abort();
     await expect(first.begin()).rejects.toMatchObject({ code: 'KAFKA_FENCED' });
+  });
+});
+
+describe('a role whose name was lost with Kafka\'s data', () => {
+  it('is claimed again instead of being given up', async () => {
+    const bench = benchFor(shared);
+    const control = await bench.control();
+    const transactionalId = randomUUID();
+    const publisher = await bench.publisher({ transactionalId, control });
+    const first = await publisher.begin();
+    await control.remove(stateKeys.writer(transactionalId));
+    await first.send([row(randomUUID(), 'x')]);
+    await first.abort();
+    await publish(publisher, row(randomUUID(), 'y'));
+    await control.refresh();
+    expect(control.get(stateKeys.writer(transactionalId))).toBeDefined();
   });
 });
 

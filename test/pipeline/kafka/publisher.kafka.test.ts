@@ -5,6 +5,7 @@ import { stateKeys, type SchemaRecord } from '../../../src/core/state.ts';
 import { decodeRow, fingerprintOf } from '../../../src/pipeline/encode/row-codec.ts';
 import { decodeKey } from '../../../src/pipeline/encode/key-codec.ts';
 import { parseLetter } from '../../../src/pipeline/kafka/letter-format.ts';
+import { withAdmin } from '../../../src/pipeline/kafka/topics.ts';
 import { isolate } from '../../support/servers.ts';
 import { benchFor } from './bench-for.ts';
 import { Bench, PARTITIONS, publish, row, RUNS } from './harness.ts';
@@ -150,6 +151,32 @@ describe('a record', () => {
     expect(keys).not.toContain(ids[0]);
     const letters = (await bench.messages(bench.names.dlq)).map(({ headers, value }) => parseLetter(headers, value)!);
     expect(letters.find(({ key }) => key?.id === ids[0])).toMatchObject({ cause: 'row-too-large', value: null, table: RUNS, origin: { stage: 'stream', lsn: '0/100' }, version: row('', '').version });
+  });
+});
+
+describe('a topic that takes less than before', () => {
+  it('is asked for its limit again: what fits goes on, what does not is parked', async () => {
+    const bench = benchFor(shared, `${here.topicPrefix}-less`);
+    await bench.setup();
+    const publisher = await bench.publisher({ compression: 'none' });
+    await publish(publisher, row(randomUUID(), Buffer.alloc(2_000_000, 0x61)));
+    await withAdmin(bench.kafka, 'lower the limit', (admin) =>
+      admin.alterConfigs({ validateOnly: false, resources: Object.values(bench.names.table).map((name) => ({ type: 2, name, configEntries: [{ name: 'cleanup.policy', value: 'compact' }, { name: 'max.message.bytes', value: '600000' }] })) }),
+    );
+    const [large, small] = [randomUUID(), Array.from({ length: 20 }, () => randomUUID())];
+    const refused = await (async () => {
+      for (;;) {
+        const transaction = await publisher.begin();
+        const error: unknown = await transaction.send([row(large, Buffer.alloc(2_000_000, 0x61))]).then(() => undefined, (failure: unknown) => failure);
+        await transaction.abort();
+        if (error) return error;
+      }
+    })();
+    expect(refused).toMatchObject({ code: 'KAFKA_UNREACHABLE' });
+    await publish(publisher, row(large, Buffer.alloc(2_000_000, 0x61)), ...small.map((id) => row(id, 'x'.repeat(100_000))));
+    const keys = (await bench.messages(bench.names.table[RUNS])).map(({ key }) => decodeKey(key!).id);
+    expect(keys.slice(1).sort()).toEqual([...small].sort());
+    expect((await bench.messages(bench.names.dlq)).map(({ headers, value }) => parseLetter(headers, value)?.key?.id)).toEqual([large]);
   });
 });
 
