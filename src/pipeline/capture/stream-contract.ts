@@ -35,8 +35,8 @@ export interface StreamOptions {
 
 export const STREAM_DEFAULTS = {
   schema: 'public',
-  batch: { maxChanges: 5_000, maxBytes: 16 << 20, maxDelayMs: 50 },
-  bufferBytes: 16 << 20,
+  batch: { maxChanges: 5_000, maxBytes: 8 << 20, maxDelayMs: 50 },
+  bufferBytes: 8 << 20,
   fetchBytes: 8 << 20,
   holdMs: 0,
   confirmEveryMs: 1_000,

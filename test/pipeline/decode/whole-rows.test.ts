@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { UNCHANGED, type Cell, type FetchRows, type LoggedChange, type OldTuple, type Relation, type Row } from '../../../src/core/contracts.ts';
 import { RowCache } from '../../../src/pipeline/decode/row-cache.ts';
@@ -140,13 +141,16 @@ test('changes keep their order and their transactions', async () => {
 describe('the cache', () => {
   const cells = (graph: string): Cell[] => tuple({ graph }) as Cell[];
 
-  test('never holds more than its limit, and lets go of what was not touched for longest', () => {
-    const cache = new RowCache(10_000);
-    for (const id of ['a', 'b', 'c']) cache.put(runs, id, cells(LONG));
-    cache.get(runs, 'a');
-    cache.put(runs, 'd', cells(LONG));
-    expect(cache.bytes).toBeLessThanOrEqual(10_000);
-    expect(['a', 'b', 'c', 'd'].filter((id) => cache.get(runs, id))).toEqual(['a', 'c', 'd']);
+  test('never holds more than its limit, and keeps longer what was asked for', () => {
+    const cache = new RowCache(20_000);
+    cache.put(runs, 'asked for', cells(LONG));
+    for (let i = 0; i < 20; i++) {
+      cache.put(runs, `row ${i}`, cells(LONG));
+      expect(cache.get(runs, 'asked for')).toBeDefined();
+      expect(cache.bytes).toBeLessThanOrEqual(20_000);
+    }
+    expect(cache.get(runs, 'row 19')).toBeDefined();
+    expect(cache.get(runs, 'row 0')).toBeUndefined();
   });
 
   test('does not hold small rows, of which nothing is ever stored out of line, nor what is larger than all of it', () => {
@@ -163,6 +167,26 @@ describe('the cache', () => {
     cache.put(runs, 'a', cells(LONG));
     expect(cache.bytes).toBe(once);
     cache.drop(runs, 'a');
-    expect(cache.bytes).toBe(0);
+    expect([cache.bytes, cache.get(runs, 'a')]).toEqual([0, undefined]);
+  });
+
+  test('counts right whatever happens, and lets go of all of a table', () => {
+    const other = { ...relation('workflow_node_executions'), oid: 2 };
+    const step = fc.record({ do: fc.constantFrom('put', 'get', 'drop', 'table'), id: fc.integer({ min: 0, max: 5 }), bytes: fc.integer({ min: 0, max: 4_000 }), table: fc.constantFrom(runs, other) });
+    fc.assert(fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+      const cache = new RowCache(12_000);
+      for (const { do: what, id, bytes, table } of steps) {
+        if (what === 'put') cache.put(table, `${id}`, [Buffer.alloc(bytes)]);
+        else if (what === 'get') cache.get(table, `${id}`);
+        else if (what === 'drop') cache.drop(table, `${id}`);
+        else cache.dropTable(table.oid);
+        const held = [runs, other].flatMap((one) => [0, 1, 2, 3, 4, 5].flatMap((n) => cache.get(one, `${n}`) ?? []));
+        expect(cache.bytes).toBeLessThanOrEqual(12_000);
+        expect(held.reduce((sum, cell) => sum + (cell?.length ?? 0), 0)).toBeLessThanOrEqual(12_000);
+      }
+      cache.dropTable(runs.oid);
+      cache.dropTable(other.oid);
+      expect(cache.bytes).toBe(0);
+    }));
   });
 });
