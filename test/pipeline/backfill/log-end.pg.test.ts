@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { Row, RowRecord, TupleCell } from '../../../src/core/contracts.ts';
 import type { Lsn } from '../../../src/core/lsn.ts';
 import { sameKey, type RowKey } from '../../../src/core/row-key.ts';
@@ -125,6 +125,7 @@ test.each([1, 2, 3])('the log ends with the newest record of every row (seed %i)
   // What earlier seeds left in the slot is in the table already.
   await stream(new MemoryKafka(), reader, AbortSignal.abort());
   const [stopWriting, stopStreaming] = [new AbortController(), new AbortController()];
+  onTestFinished(() => [stopWriting, stopStreaming].forEach((stop) => stop.abort()));
   const writing = Array.from({ length: 4 }, (_, at) => write(new Random(seed * 100 + at), stopWriting.signal));
   const passes = new Passes();
   const streaming = stream(kafka, reader, stopStreaming.signal, passes);
