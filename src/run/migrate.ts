@@ -7,6 +7,7 @@ import { connect } from '../pipeline/capture/pg-connection.ts';
 import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
 import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
+import { createBrake } from './brake.ts';
 import { pgTarget } from './connections.ts';
 import type { Platform } from './platform.ts';
 
@@ -34,7 +35,9 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
   const epoch = await state.readEpoch();
   if (!epoch) throw new DifyEsError('STREAM_NEVER_RAN', 'no reader has ever read the slot, so there is no epoch to write in');
   const layout = await pinLayout(kafka, names, state.control);
+  const brake = createBrake(config, log, options.signal);
   return runBackfill({
+    mayProceed: () => brake.mayProceed(),
     connect: () => connect(target, { role: 'migrate' }),
     openPublisher: async (worker) =>
       createPublisher({
@@ -49,5 +52,5 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
     retryForMs: RETRY_FOR_MS,
     logger: log,
     ...options,
-  });
+  }).finally(() => brake.close());
 }
