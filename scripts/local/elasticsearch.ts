@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '@elastic/elasticsearch';
-import { endedEarly, controlServer } from './server.ts';
+import { SHORT_LIVED, controlServer, endedEarly } from './server.ts';
 import type { LocalServer, ServerOptions } from './server.ts';
 import { foldersOf } from './folders.ts';
 import { findJava } from './java.ts';
@@ -27,7 +27,7 @@ export interface ElasticsearchOptions extends ServerOptions {
 
 /** One node of Elasticsearch; it answers on return. */
 export async function startElasticsearch(options: ElasticsearchOptions = {}): Promise<LocalServer> {
-  const version = options.version ?? '9';
+  const { version = '9', heapMb = 1024 } = options;
   const { full, java } = ELASTICSEARCH_RELEASES[version];
   const user = serverUser();
   const javaHome = findJava(`Elasticsearch ${full}`, java, user);
@@ -42,7 +42,7 @@ export async function startElasticsearch(options: ElasticsearchOptions = {}): Pr
     dir, label: `Elasticsearch ${full}`, stopSignal: 'SIGTERM' as const, remove,
     state: { kind: 'es' as const, version, secure: options.secure ?? false, host: '127.0.0.1', port, url, home, logFile, env: environment(url, secrets) },
     async launch() {
-      prepare(home, software, { ...nodeSettings(home, port), ...(secrets === undefined ? {} : SECURITY), ...options.settings }, options.heapMb ?? 1024);
+      prepare(home, software, { ...nodeSettings(home, port), ...(secrets === undefined ? {} : SECURITY), ...options.settings }, [`-Xms${heapMb}m`, `-Xmx${heapMb}m`, ...(options.shortLived ? [SHORT_LIVED] : [])]);
       if (secrets !== undefined) writeCertificates(home, secrets);
       giveTo(home, user, 'itself');
       for (const name of FOLDERS) giveTo(join(home, name), user, 'itself');
@@ -102,13 +102,13 @@ export function nodeSettings(home: string, port: number): Record<string, string>
 const FOLDERS = ['data', 'logs', 'repo', 'tmp'];
 
 /** The node writes its keystore beside its settings, so it gets a configuration folder of its own. */
-function prepare(home: string, software: string, settings: Readonly<Record<string, string>>, heapMb: number): void {
+function prepare(home: string, software: string, settings: Readonly<Record<string, string>>, javaOptions: readonly string[]): void {
   const config = join(home, 'config');
   if (!existsSync(config)) cpSync(join(software, 'config'), config, { recursive: true });
   for (const name of [...FOLDERS, 'config/jvm.options.d']) mkdirSync(join(home, name), { recursive: true });
   // JSON strings are YAML strings.
   writeFileSync(join(config, 'elasticsearch.yml'), Object.entries(settings).map(([name, value]) => `${name}: ${JSON.stringify(value)}\n`).join(''));
-  writeFileSync(join(config, 'jvm.options.d/heap.options'), `-Xms${heapMb}m\n-Xmx${heapMb}m\n`);
+  writeFileSync(join(config, 'jvm.options.d/local.options'), `${javaOptions.join('\n')}\n`);
 }
 
 /** The reserved superuser, whose first password comes from the keystore. */
@@ -127,10 +127,10 @@ function writeCertificates(home: string, secrets: Secrets): void {
   writeFileSync(join(home, 'config/server.key'), secrets.key, { mode: 0o600 });
 }
 
-async function setPassword(software: string, options: RunOptions, secrets: Secrets): Promise<void> {
-  const tool = join(software, 'bin/elasticsearch-keystore');
-  if (!existsSync(join(options.cwd ?? '', 'config/elasticsearch.keystore'))) await run(tool, ['create'], options);
-  const result = await run(tool, ['add', '--force', '--stdin', 'bootstrap.password'], { ...options, input: secrets.password });
+/** Once, before the first start: each call of the tool is a Java of its own. */
+async function setPassword(software: string, options: RunOptions & { readonly cwd: string }, secrets: Secrets): Promise<void> {
+  if (existsSync(join(options.cwd, 'config/elasticsearch.keystore'))) return;
+  const result = await run(join(software, 'bin/elasticsearch-keystore'), ['add', '--force', '--stdin', 'bootstrap.password'], { ...options, input: secrets.password });
   if (result.status !== 0) throw new LocalFault(`elasticsearch-keystore failed: ${`${result.stderr}${result.stdout}`.trim().split('\n')[0]}`);
 }
 

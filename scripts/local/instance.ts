@@ -21,6 +21,7 @@ export interface InstanceOptions {
   readonly secure: boolean;
   readonly durable: boolean;
   readonly ports: Partial<Record<ServerKind, number>>;
+  readonly shortLived?: boolean;
   /** Lines of the servers' own configuration, which win over ours. */
   readonly settings?: Partial<Record<ServerKind, Readonly<Record<string, string>>>>;
 }
@@ -47,7 +48,7 @@ async function ensure(kind: ServerKind, options: InstanceOptions, say: (line: st
   }
   const began = Date.now();
   const port = options.ports[kind];
-  const common = { dir: options.dir, secure: options.secure, settings: options.settings?.[kind] ?? {}, ...(port === undefined ? {} : { port }) };
+  const common = { dir: options.dir, secure: options.secure, shortLived: options.shortLived ?? false, settings: options.settings?.[kind] ?? {}, ...(port === undefined ? {} : { port }) };
   const server = await {
     pg: () => startPostgres({ ...common, version: options.postgres, durable: options.durable }),
     kafka: () => startKafka(common),

@@ -10,7 +10,7 @@ import { choosePort, freePort } from './ports.ts';
 import { startDetached } from './process.ts';
 import { run } from './run.ts';
 import type { LocalServer, ServerOptions } from './server.ts';
-import { controlServer } from './server.ts';
+import { SHORT_LIVED, controlServer } from './server.ts';
 import type { Secrets } from './secure.ts';
 import { secretsOf } from './secure.ts';
 import { readState } from './state.ts';
@@ -38,7 +38,7 @@ export async function startKafka(options: ServerOptions = {}): Promise<LocalServ
   const plan = {
     dir, label: `Kafka ${KAFKA_VERSION}`, stopSignal: 'SIGTERM' as const, remove,
     state: { kind: 'kafka' as const, version: KAFKA_VERSION, secure: options.secure ?? false, host: '127.0.0.1', port, url: brokers, home, logFile, env: environment(brokers, secrets) },
-    launch: async () => startDetached({ command: java, args: ['-Xms256m', '-Xmx512m', '-XX:+ExitOnOutOfMemoryError', ...javaArgs(libs, home), 'kafka.Kafka', properties], cwd: home, env: {}, logFile, user: undefined }),
+    launch: async () => startDetached({ command: java, args: [...(options.shortLived ? [SHORT_LIVED] : []), '-Xms256m', '-Xmx512m', '-XX:+ExitOnOutOfMemoryError', ...javaArgs(libs, home), 'kafka.Kafka', properties], cwd: home, env: {}, logFile, user: undefined }),
     answers: () => answers(brokers, secrets),
   };
   const server = controlServer(plan, null);

@@ -53,7 +53,7 @@ export async function startTestServers(kinds: readonly ServerKind[]): Promise<Te
 
 async function start(dir: string, only: readonly ServerKind[]): Promise<void> {
   await up({
-    dir, only, secure: false, durable: false, ports: {},
+    dir, only, secure: false, durable: false, shortLived: true, ports: {},
     postgres: (process.env['DIFY_ES_TEST_PG'] ?? '18') as PostgresVersion,
     elasticsearch: (process.env['DIFY_ES_TEST_ES'] ?? '9') as ElasticsearchVersion,
     settings: {

@@ -113,8 +113,8 @@ export function ownServers(): {
   };
   return {
     postgres: (options) => keep(startPostgres({ ...ownFolder(), durable: false, ...options })),
-    kafka: (options) => keep(startKafka({ ...ownFolder(), ...options })),
-    elasticsearch: (options) => keep(startElasticsearch({ ...ownFolder(), heapMb: 512, ...options })),
+    kafka: (options) => keep(startKafka({ ...ownFolder(), shortLived: true, ...options })),
+    elasticsearch: (options) => keep(startElasticsearch({ ...ownFolder(), heapMb: 512, shortLived: true, ...options })),
   };
 }
 
