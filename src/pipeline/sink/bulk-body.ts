@@ -14,8 +14,8 @@ export interface BulkItem<T extends Target> {
 }
 
 /**
- * A body that grows item by item. Its buffer is one memory for all bulks of a batch; `clear` begins the next, and may
- * only be called when the request with the last one has ended in an answer.
+ * A body that grows item by item. Its memory is used for one bulk after the other; `clear` begins the next, and may only
+ * be called when the request with the last one has ended in an answer.
  */
 export class BulkBody<T extends Target> {
   readonly items: BulkItem<T>[] = [];
@@ -27,6 +27,11 @@ export class BulkBody<T extends Target> {
 
   get length(): number {
     return this.writer.length;
+  }
+
+  /** Bytes of memory held. */
+  get capacity(): number {
+    return this.writer.bytes.length;
   }
 
   index(target: T, row: Row, documents: DocumentWriter, distrustJson = false): void {

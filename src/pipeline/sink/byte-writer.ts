@@ -36,7 +36,8 @@ export class ByteWriter {
   raw(source: Buffer, start = 0, end = source.length): void {
     this.reserve(end - start);
     if (end - start > SHORT) {
-      this.length += source.copy(this.bytes, this.length, start, end);
+      this.bytes.set(start === 0 && end === source.length ? source : source.subarray(start, end), this.length);
+      this.length += end - start;
       return;
     }
     // For a few bytes a loop is quicker than the call into the runtime that `copy` is.
