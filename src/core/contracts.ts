@@ -95,6 +95,8 @@ export type FetchRows = (relation: Relation, ids: readonly string[], columns: re
 export interface FetchedRows {
   readonly columns: readonly string[];
   readonly rows: ReadonlyMap<string, readonly Cell[] | null>;
+  /** The end of the WAL then: whatever took a missing row away has committed below this. */
+  readonly asOf: Lsn;
 }
 
 /** Records and dead letters of some changes of a batch. */

@@ -66,7 +66,7 @@ export async function startStream(config: Config, platform: Platform, log: Logge
     },
     parts: {
       makeDecoder: () => new PgoutputDecoder(),
-      makeRecords: (fetchRows) => new RecordMaker({ cacheBytes: program.toastCacheBytes, fetchRows }),
+      makeRecords: (fetchRows) => new RecordMaker({ cacheBytes: program.toastCacheBytes, truncatePolicy: postgres.truncatePolicy, fetchRows }),
       openPublisher: async () =>
         createPublisher({
           kafka, names, role: 'stream', transactionalId: `${names.control}/stream/${postgres.slot}`, control: state.control,

@@ -29,6 +29,7 @@ export class ConfirmedLsn {
   #entries: Entry[] = [];
   #inTransaction = false;
   #safe: Lsn;
+  #barrier: Lsn | null = null;
   #confirmed: Lsn;
 
   constructor(options: ConfirmedLsnOptions) {
@@ -77,6 +78,14 @@ export class ConfirmedLsn {
     this.#entries = this.#entries.filter((entry, i) => entry.kind === 'position' || entry.durableAtMs === null || this.#entries[i + 1]?.durableAtMs !== entry.durableAtMs);
   }
 
+  /**
+   * Nothing beyond the beginning of this commit record may be confirmed, whatever is durable: the transaction has a
+   * change that waits for something later in the log. null: no such change.
+   */
+  waitAt(commitLsn: Lsn | null): void {
+    this.#barrier = commitLsn;
+  }
+
   /** What may be confirmed now: the end of the WAL that PostgreSQL may forget. null: nothing beyond what it was told. */
   confirmable(nowMs: number): Lsn | null {
     let passed = 0;
@@ -86,7 +95,8 @@ export class ConfirmedLsn {
       passed++;
     }
     if (passed > 0) this.#entries.splice(0, passed);
-    return this.#safe > this.#confirmed ? this.#safe : null;
+    const safe = this.#barrier !== null && this.#barrier < this.#safe ? this.#barrier : this.#safe;
+    return safe > this.#confirmed ? safe : null;
   }
 
   /** PostgreSQL has been told. */

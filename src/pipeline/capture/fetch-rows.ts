@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { Cell, FetchedRows, FetchRows, Relation } from '../../core/contracts.ts';
+import { parseLsn, type Lsn } from '../../core/lsn.ts';
 import { query, toPgError, type Queryable } from './pg-connection.ts';
 
 export interface FetchRowsOptions {
@@ -55,13 +56,18 @@ async function fetchOnce(db: Queryable, options: FetchRowsOptions, relation: Rel
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === UNDEFINED_COLUMN) return 'columns-changed';
-    if (code === UNDEFINED_TABLE) return { columns, rows: new Map(ids.map((id) => [id, null])) };
+    if (code === UNDEFINED_TABLE) return { columns, rows: new Map(ids.map((id) => [id, null])), asOf: await endOfWal(db) };
     throw toPgError(error, 'query');
   }
   // The number of the column that was really read, so that two columns whose names were swapped meanwhile are noticed.
-  const same = columns.map((column, i) => result.fields[i + 2]?.columnID === attnums.get(column));
-  const rows = new Map(result.rows.map(([id, present, ...values]) => [id!, present === 't' ? values.filter((_, i) => same[i]).map(toCell) : null]));
-  return { columns: columns.filter((_, i) => same[i]), rows };
+  const same = columns.map((column, i) => result.fields[i + 3]?.columnID === attnums.get(column));
+  const rows = new Map(result.rows.map(([id, present, , ...values]) => [id!, present === 't' ? values.filter((_, i) => same[i]).map(toCell) : null]));
+  return { columns: columns.filter((_, i) => same[i]), rows, asOf: parseLsn(result.rows[0]![2]!) };
+}
+
+async function endOfWal(db: Queryable): Promise<Lsn> {
+  const [row] = await query<{ lsn: string }>(db, 'SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  return parseLsn(row!.lsn);
 }
 
 /**
@@ -72,7 +78,7 @@ function statement(schema: string, table: string, columns: readonly string[]): s
   const cells = columns.map((column) => `t.${pg.escapeIdentifier(column)}`);
   const size = cells.map((cell) => `coalesce(octet_length(${cell}::text), 0)`).join(' + ') || '0';
   return `
-    SELECT id, present${cells.map((_, i) => `, c${i}`).join('')} FROM (
+    SELECT id, present, pg_current_wal_insert_lsn()::text${cells.map((_, i) => `, c${i}`).join('')} FROM (
       SELECT w.id, w.ord, t.id IS NOT NULL AS present${cells.map((cell, i) => `, ${cell} AS c${i}`).join('')},
              sum(${size}) OVER (ORDER BY w.ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
       FROM unnest($1::uuid[]) WITH ORDINALITY AS w(id, ord)

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { FetchRows, LoggedChange, LoggedTransaction, MadeRecords, Publisher, Relation, WalMessage } from '../../core/contracts.ts';
+import type { DeadLetter, FetchRows, LoggedChange, LoggedTransaction, MadeRecords, Publisher, Relation, WalMessage } from '../../core/contracts.ts';
 import type { Lsn } from '../../core/lsn.ts';
 import type { EpochRecord } from '../../core/state.ts';
 import type { BatchLimits } from './batch.ts';
@@ -65,7 +65,17 @@ export interface StreamParts {
 
 export interface RecordSource {
   make(batch: readonly LoggedChange[], rules: { readonly epoch: number; readonly deletePolicy: 'apply' | 'ignore'; readonly isAnnouncedCleanup: (runId: string) => boolean }): AsyncIterable<MadeRecords>;
+  /** Before a batch is made again. */
   forget(): void;
+  /** Commit LSN of the oldest change that cannot be completed before something later in the log is known. */
+  readonly waitingSince: Lsn | null;
+  /** Of those, the ones that the log up to `lsn` has not explained. They are parked, and then told to `parked`. */
+  unexplained(lsn: Lsn): readonly WaitingChange[];
+  parked(changes: readonly WaitingChange[]): void;
+}
+
+export interface WaitingChange {
+  readonly letter: DeadLetter;
 }
 
 /** Awaited where they return a promise: the slot is not confirmed past the event before it has resolved. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Publisher, PublishTransaction } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
-import { formatLsn, parseLsn, type Lsn } from '../../core/lsn.ts';
+import { formatLsn, LSN_ZERO, parseLsn, type Lsn } from '../../core/lsn.ts';
 import { stateKeys, type EpochRecord } from '../../core/state.ts';
 import { Batcher, relationsOf, transactionsOf, type Batch } from './batch.ts';
 import { ConfirmedLsn } from './confirmed-lsn.ts';
@@ -46,6 +46,7 @@ export class StreamSession {
   readonly #confirmed: ConfirmedLsn;
   readonly #batcher: Batcher;
   #batchBeganAt = 0;
+  #position = LSN_ZERO;
   #highWater: Lsn;
   #highWaterAt = Number.NEGATIVE_INFINITY;
   #epoch: EpochRecord;
@@ -70,6 +71,7 @@ export class StreamSession {
         await this.#publish(this.#batcher.take());
         continue;
       }
+      if (this.#batcher.isEmpty) await this.#parkUnexplained(this.#position);
       await this.#confirm(false);
       this.#report();
       if (reader.isEmpty) await reader.wait(this.#batcher.isEmpty ? IDLE_WAIT_MS : this.#context.options.batch.maxDelayMs);
@@ -85,6 +87,7 @@ export class StreamSession {
       if (!event) return;
       if ('position' in event) {
         this.#confirmed.position(event.position);
+        this.#position = event.position;
         continue;
       }
       const { message } = event;
@@ -110,9 +113,11 @@ export class StreamSession {
       const xids = transactions.map(({ xid }) => xid);
       await waitUntilVisible(this.#parts.db, xids, { timeoutMs: options.visibilityTimeoutMs, signal: this.#shared.giveUp });
     }
-    if (batch.rowChanges > 0) await this.#publishRows(batch);
+    if (transactions.length > 0) await this.#publishRows(batch);
     for (const { message, transaction } of batch.changes) if (message.kind === 'truncate') await hooks.onTruncate?.(message.relations, transaction);
+    this.#confirmed.waitAt(this.#parts.recordSource.waitingSince);
     if (batch.lastCommit) {
+      await this.#parkUnexplained(batch.lastCommit.endLsn);
       this.#confirmed.durable(batch.lastCommit.endLsn, performance.now());
       this.#shared.lastCommitTimeMs = batch.lastCommit.commitTimeMs;
     }
@@ -143,6 +148,18 @@ export class StreamSession {
     if (highWater !== null) this.#highWaterRecorded(highWater);
     this.#shared.records += records;
     this.#shared.deadLetters += letters;
+  }
+
+  /** Everything that the log holds below `lsn` is in Kafka, and these changes are still not explained by it. */
+  async #parkUnexplained(lsn: Lsn): Promise<void> {
+    const { recordSource } = this.#parts;
+    if (recordSource.waitingSince === null) return;
+    const changes = recordSource.unexplained(lsn);
+    if (changes.length === 0) return;
+    await this.#inTransaction((transaction) => transaction.park(changes.map(({ letter }) => letter)));
+    recordSource.parked(changes);
+    this.#shared.deadLetters += changes.length;
+    this.#confirmed.waitAt(recordSource.waitingSince);
   }
 
   async #announcedCleanups(batch: Batch): Promise<Set<string>> {

@@ -3,7 +3,7 @@ import { formatLsn } from '../../core/lsn.ts';
 import { sameKey, type RowKey } from '../../core/row-key.ts';
 import { versionOfCommit, type RowVersion } from '../../core/row-version.ts';
 import { keyOf } from './key-columns.ts';
-import type { WholeChange } from './whole-rows.ts';
+import { isGone, type WholeChange } from './whole-rows.ts';
 
 export interface RecordRules {
   readonly epoch: number;
@@ -13,13 +13,18 @@ export interface RecordRules {
   readonly isAnnouncedCleanup: (runId: string) => boolean;
 }
 
+export interface MadeOfChange extends MadeRecords {
+  /** The row is gone: to be parked as this, unless the log explains it. */
+  readonly waits: DeadLetter | null;
+}
+
 /**
  * What a change becomes on its table's topic: none, one or two records, and dead letters for what cannot be one.
  *
  * All changes of a transaction carry its commit LSN as version; the order of the records settles their ties, so a
  * moved row's tombstone comes before its value: within one month of one tenant both meet the same document.
  */
-export function recordsOf(whole: WholeChange, rules: RecordRules): MadeRecords {
+export function recordsOf(whole: WholeChange, rules: RecordRules): MadeOfChange {
   const { transaction, change } = whole;
   const version = versionOfCommit(rules.epoch, transaction.commitLsn);
   const make = { transaction, change, version };
@@ -34,10 +39,14 @@ export function recordsOf(whole: WholeChange, rules: RecordRules): MadeRecords {
     if (!former) letters.push(letter(make, 'bad-key', `a row changed its id and its old key is not in the log: the replica identity is ${change.relation.replicaIdentity}`, null));
     else if (!sameKey(former, key)) records.push(record(make, former, 'delete', null));
   }
-  if (whole.row !== 'gone') records.push(record(make, key, change.kind, whole.row));
-  // Its delete follows in the log and takes the document away; where deletes are ignored this change would be lost.
-  else if (rules.deletePolicy === 'ignore') letters.push(letter(make, 'row-gone', 'an unchanged TOAST column could not be filled: the row is gone', key));
-  return { records, letters };
+  if (!isGone(whole.row)) {
+    records.push(record(make, key, change.kind, whole.row));
+    return { records, letters, waits: null };
+  }
+  const gone = letter(make, 'row-gone', 'an unchanged TOAST column could not be filled: the row is gone', key);
+  // Where deletes are ignored none comes that would take the document away.
+  if (rules.deletePolicy === 'ignore') return { records, letters: [...letters, gone], waits: null };
+  return { records, letters, waits: gone };
 }
 
 interface Make {
@@ -46,16 +55,16 @@ interface Make {
   readonly version: RowVersion;
 }
 
-const NOTHING: MadeRecords = { records: [], letters: [] };
+const NOTHING: MadeOfChange = { records: [], letters: [], waits: null };
 
-function deleted(make: Make, rules: RecordRules): MadeRecords {
+function deleted(make: Make, rules: RecordRules): MadeOfChange {
   const { cleanupRunId } = make.transaction;
   if (rules.deletePolicy === 'ignore') return NOTHING;
   if (cleanupRunId !== null && rules.isAnnouncedCleanup(cleanupRunId)) return NOTHING;
   const { change } = make;
   const key = change.kind === 'delete' && change.old.kind !== 'absent' ? keyOf(change.relation.shape, change.old.cells) : undefined;
   if (!key) return parked(make, 'bad-key', `a delete without tenant_id and created_at: the replica identity is ${change.relation.replicaIdentity}`, null);
-  return { records: [record(make, key, 'delete', null)], letters: [] };
+  return { records: [record(make, key, 'delete', null)], letters: [], waits: null };
 }
 
 function record({ transaction, change, version }: Make, key: RowKey, op: RowRecord['op'], row: RowRecord['row']): RowRecord {
@@ -67,6 +76,6 @@ function letter({ transaction, change, version }: Make, cause: DeadLetterCause, 
   return { cause, detail, table: change.relation.shape.table, key, version, origin, value: null };
 }
 
-function parked(make: Make, cause: DeadLetterCause, detail: string, key: RowKey | null): MadeRecords {
-  return { records: [], letters: [letter(make, cause, detail, key)] };
+function parked(make: Make, cause: DeadLetterCause, detail: string, key: RowKey | null): MadeOfChange {
+  return { records: [], letters: [letter(make, cause, detail, key)], waits: null };
 }

@@ -1,5 +1,6 @@
 import type { Cell, FetchedRows, FetchRows, LoggedChange, LoggedTransaction, OldTuple, Relation, Row, RowChange, RowShape, TupleCell } from '../../core/contracts.ts';
 import { UNCHANGED } from '../../core/contracts.ts';
+import { LSN_ZERO, type Lsn } from '../../core/lsn.ts';
 import { idOf } from './key-columns.ts';
 import { RowCache } from './row-cache.ts';
 
@@ -7,8 +8,17 @@ import { RowCache } from './row-cache.ts';
 export interface WholeChange {
   readonly transaction: LoggedTransaction;
   readonly change: RowChange;
-  /** null for a delete. `gone`: a hole could not be filled, since nobody can see the row any more. */
-  readonly row: Row | 'gone' | null;
+  /** null for a delete. */
+  readonly row: Row | Gone | null;
+}
+
+/** A hole could not be filled, since nobody could see the row any more when the WAL ended at `goneAsOf`. */
+export interface Gone {
+  readonly goneAsOf: Lsn;
+}
+
+export function isGone(row: WholeChange['row']): row is Gone {
+  return row !== null && 'goneAsOf' in row;
 }
 
 type Fetched = Map<Relation, FetchedRows>;
@@ -54,14 +64,14 @@ export class WholeRows {
         fetched.set(message.relation, await this.#fetchAhead(batch, i, fetch));
         row = this.#wholeRow(message, fetched);
         // The answer is for the first id at least, and that is this row's.
-        if (row === 'unknown') row = 'gone';
+        if (row === 'unknown') row = { goneAsOf: fetched.get(message.relation)!.asOf };
       }
       slice.push({ transaction, change: message, row });
     }
     if (slice.length > 0) yield slice;
   }
 
-  #wholeRow(change: RowChange, fetched: Fetched): Row | 'gone' | 'unknown' | null {
+  #wholeRow(change: RowChange, fetched: Fetched): Row | Gone | 'unknown' | null {
     const { relation } = change;
     const { shape } = relation;
     if (change.kind === 'delete') {
@@ -74,26 +84,26 @@ export class WholeRows {
     if (change.kind === 'update') this.#dropOld(relation, change.old);
     if (id === undefined) return row;
     // Under FULL the log itself has the old row; and a cell here would keep the whole message, old row and all, in memory.
-    if (row !== 'gone' && row.shape === shape && relation.replicaIdentity !== 'full') this.#seen.put(relation, id, row.cells);
+    if (!isGone(row) && row.shape === shape && relation.replicaIdentity !== 'full') this.#seen.put(relation, id, row.cells);
     else this.#seen.drop(relation, id);
     return row;
   }
 
-  #fill(change: Exclude<RowChange, { kind: 'delete' }>, id: string | undefined, fetched: Fetched): Row | 'gone' | 'unknown' {
+  #fill(change: Exclude<RowChange, { kind: 'delete' }>, id: string | undefined, fetched: Fetched): Row | Gone | 'unknown' {
     const { relation, tuple } = change;
     const old = change.kind === 'update' ? change.old : undefined;
     if (old?.kind === 'full') {
       const cells = tuple.map((cell, i) => (cell === UNCHANGED ? old.cells[i]! : cell));
       if (isWhole(cells)) return { shape: relation.shape, cells };
     }
-    if (id === undefined) return 'gone';
+    if (id === undefined) return { goneAsOf: LSN_ZERO };
     const formerId = old && old.kind !== 'absent' ? idOf(relation.shape, old.cells) : undefined;
     const seen = this.#seen.get(relation, formerId ?? id);
     if (seen) return { shape: relation.shape, cells: tuple.map((cell, i) => (cell === UNCHANGED ? seen[i]! : cell)) };
     const answer = fetched.get(relation);
     const found = answer?.rows.get(id);
     if (!answer || found === undefined) return 'unknown';
-    return found === null ? 'gone' : this.#fillFetched(relation.shape, tuple, answer.columns, found);
+    return found === null ? { goneAsOf: answer.asOf } : this.#fillFetched(relation.shape, tuple, answer.columns, found);
   }
 
   /** A column that the table lost since the change is left out of the row: its value is nowhere any more. */

@@ -112,6 +112,21 @@ describe('positions of keepalives', () => {
   });
 });
 
+describe('a change that waits for something later in the log', () => {
+  test('holds the slot at the beginning of its own commit record, whatever is durable behind it', () => {
+    const line = at();
+    for (const end of [200, 300, 400]) line.committed(lsn(end));
+    line.durable(lsn(400), 5);
+    line.waitAt(lsn(250));
+    expect(line.confirmable(5)).toBe(250n);
+    line.told(lsn(250));
+    line.position(lsn(900));
+    expect(line.confirmable(6)).toBeNull();
+    line.waitAt(null);
+    expect(line.confirmable(7)).toBe(900n);
+  });
+});
+
 type Step = { readonly do: 'transaction' | 'keepalive'; readonly gap: number } | { readonly do: 'durable'; readonly upTo: number } | { readonly do: 'wait'; readonly ms: number } | { readonly do: 'ask' };
 
 const step: fc.Arbitrary<Step> = fc.oneof(

@@ -202,7 +202,7 @@ export function startStream(names: Names, kafka: MemoryKafka, overrides: StreamO
     },
     parts: {
       makeDecoder: () => new PgoutputDecoder(),
-      makeRecords: (fetchRows) => new RecordMaker({ cacheBytes: overrides.cacheBytes ?? 16 << 20, fetchRows }),
+      makeRecords: (fetchRows) => new RecordMaker({ cacheBytes: overrides.cacheBytes ?? 16 << 20, truncatePolicy: 'ignore', fetchRows }),
       openPublisher: kafka.open,
       readEpoch: async () => kafka.epoch,
       isAnnouncedCleanup: async () => false,

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { LoggedTransaction, Relation } from '../../../src/core/contracts.ts';
+import { parseLsn } from '../../../src/core/lsn.ts';
 import { splitVersion } from '../../../src/core/row-version.ts';
 import type { EpochDecision } from '../../../src/pipeline/capture/epoch.ts';
 import { createSlot, dropSlot, inspectSlot } from '../../../src/pipeline/capture/slot.ts';
@@ -110,6 +111,35 @@ describe('unchanged TOAST is filled', () => {
     await start().drained(client);
     expect(operations()).toEqual(['delete']);
     expect(kafka.letters).toEqual([]);
+  });
+
+  test('not at all for a row truncated since: its last change is parked, and not confirmed before that', async () => {
+    const id = await insertRun(client, { graph });
+    await dropAndCreateSlot();
+    await update(id, `status = 'succeeded'`);
+    const { rows: [row] } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+    for (let i = 0; i < 10; i++) await insertRun(client, { tenant: OTHER_TENANT });
+    await client.query('TRUNCATE workflow_runs');
+    let parkedBefore = -1;
+    const running = start({
+      options: { batch: { maxChanges: 2, maxBytes: 1 << 20, maxDelayMs: 5 } },
+      hooks: { onTruncate: async () => void (parkedBefore = kafka.letters.length), onProgress: ({ confirmedLsn }) => expect(kafka.letters.length > 0 || confirmedLsn! < parseLsn(row!.lsn)).toBe(true) },
+    });
+    await running.drained(client);
+    expect(kafka.letters).toMatchObject([{ cause: 'row-gone', key: { id } }]);
+    expect(parkedBefore).toBe(1);
+  });
+
+  test('not at all for a row that nothing in the log took away: it is parked once the log has passed', async () => {
+    const id = await insertRun(client, { graph });
+    await dropAndCreateSlot();
+    await update(id, `status = 'succeeded'`);
+    // Out of the publication for a moment, as by hand: this delete never comes.
+    await client.query(`ALTER PUBLICATION ${here.publication} SET (publish = 'insert, update')`);
+    await client.query('DELETE FROM workflow_runs WHERE id = $1', [id]);
+    await client.query(`ALTER PUBLICATION ${here.publication} SET (publish = 'insert, update, delete, truncate')`);
+    await start().drained(client);
+    expect(kafka.letters).toMatchObject([{ cause: 'row-gone', key: { id } }]);
   });
 
   test('not at all for a row deleted since, where deletes are ignored: it is parked', async () => {

@@ -11,7 +11,7 @@ const OTHER_TENANT = '0d9c1a66-91f5-4f0e-8f0b-5a0f4f6d2b22';
 
 function whole(change: RowChange, in_: LoggedTransaction = transaction(), gone = false): WholeChange {
   if (change.kind === 'delete') return { transaction: in_, change, row: null };
-  return { transaction: in_, change, row: gone ? 'gone' : { shape: change.relation.shape, cells: change.tuple as never } };
+  return { transaction: in_, change, row: gone ? { goneAsOf: 2_000n as Lsn } : { shape: change.relation.shape, cells: change.tuple as never } };
 }
 const update = (old: OldTuple, values: Values = {}): RowChange => ({ kind: 'update', relation: relation(), old, tuple: tuple(values) });
 const remove = (old: OldTuple, identity: 'index' | 'full' | 'default' = 'index'): RowChange => ({ kind: 'delete', relation: relation('workflow_runs', identity), old });
@@ -55,8 +55,9 @@ describe('values', () => {
 });
 
 describe('a row that is gone before its hole could be filled', () => {
-  test('needs no record where deletes are applied: its delete follows', () => {
-    expect(recordsOf(whole(update({ kind: 'absent' }), transaction(), true), RULES)).toEqual({ records: [], letters: [] });
+  test('waits for its delete where deletes are applied, and would be parked by its key', () => {
+    const made = recordsOf(whole(update({ kind: 'absent' }), transaction(), true), RULES);
+    expect(made).toMatchObject({ records: [], letters: [], waits: { cause: 'row-gone', key: { id: ID } } });
   });
 
   test('is parked by its key where deletes are ignored', () => {
@@ -82,12 +83,12 @@ describe('deletes', () => {
   });
 
   test('DELETE_POLICY=ignore makes nothing of it', () => {
-    expect(recordsOf(whole(remove(oldKey())), { ...RULES, deletePolicy: 'ignore' })).toEqual({ records: [], letters: [] });
+    expect(recordsOf(whole(remove(oldKey())), { ...RULES, deletePolicy: 'ignore' })).toEqual({ records: [], letters: [], waits: null });
   });
 
   test('the deletes of an announced clean-up leave the documents alone', () => {
     const cleanup = transaction(1_000, { cleanupRunId: 'run-1' });
-    expect(recordsOf(whole(remove(oldKey()), cleanup), { ...RULES, isAnnouncedCleanup: (id) => id === 'run-1' })).toEqual({ records: [], letters: [] });
+    expect(recordsOf(whole(remove(oldKey()), cleanup), { ...RULES, isAnnouncedCleanup: (id) => id === 'run-1' })).toEqual({ records: [], letters: [], waits: null });
   });
 
   test('a marker that nobody announced suppresses nothing', () => {

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { UNCHANGED, type Cell, type FetchRows, type LoggedChange, type OldTuple, type Relation, type Row } from '../../../src/core/contracts.ts';
+import type { Lsn } from '../../../src/core/lsn.ts';
 import { RowCache } from '../../../src/pipeline/decode/row-cache.ts';
-import { WholeRows, type WholeChange } from '../../../src/pipeline/decode/whole-rows.ts';
+import { isGone, WholeRows, type WholeChange } from '../../../src/pipeline/decode/whole-rows.ts';
 import { COLUMNS, ID, logged, OTHER_ID, oldKey, relation, transaction, tuple, type Values } from './messages.ts';
 
 const LONG = 'g'.repeat(3_000);
@@ -21,6 +22,7 @@ function tableOf(rows: Record<string, string | null>, options: { columns?: reado
     const present = columns.filter((column) => options.columns?.includes(column) ?? true);
     return {
       columns: present,
+      asOf: 77n as Lsn,
       rows: new Map(ids.slice(0, options.atMost ?? ids.length).map((id) => [id, id in rows ? present.map((): Cell => (rows[id] === null ? null : Buffer.from(rows[id]!))) : null])),
     };
   };
@@ -36,7 +38,8 @@ async function complete(rows: WholeRows, batch: LoggedChange[], fetch: FetchRows
   return all;
 }
 const graphOf = ({ row }: WholeChange): string | null | undefined => {
-  if (row === null || row === 'gone') return row;
+  if (row === null) return row;
+  if (isGone(row)) return undefined;
   const at = row.shape.columns.indexOf('graph');
   return at < 0 ? undefined : (row.cells[at]?.toString() ?? null);
 };
@@ -88,7 +91,7 @@ describe('a hole is not filled', () => {
   test('from a row that was deleted since it was seen', async () => {
     const table = tableOf({});
     const wholes = await complete(new WholeRows(1 << 20), [insert({ graph: LONG }), remove(), update({ graph: UNCHANGED })], table.fetch);
-    expect(wholes[2]!.row).toBe('gone');
+    expect(wholes[2]!.row).toEqual({ goneAsOf: 77n });
   });
 
   test('from a row whose table was announced anew: the name may belong to another column', async () => {
@@ -100,7 +103,7 @@ describe('a hole is not filled', () => {
 
   test('from a row seen before a truncate', async () => {
     const wholes = await complete(new WholeRows(1 << 20), [insert({ graph: LONG }), logged({ kind: 'truncate', relations: [runs] }), update({ graph: UNCHANGED })], tableOf({}).fetch);
-    expect(wholes.at(-1)!.row).toBe('gone');
+    expect(wholes.at(-1)!.row).toEqual({ goneAsOf: 77n });
   });
 
   test('from what was seen before forget()', async () => {
