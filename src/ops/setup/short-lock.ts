@@ -12,14 +12,14 @@ const LOOK_AGAIN_MS = 500;
  * Whether to queue for a lock that shuts everybody out, which makes Dify's statements wait behind us for up to
  * LOCK_TIMEOUT_MS.
  *
- * Not behind a transaction that has run for more than a second: it will hardly end in the next moment, and Dify would
- * stand still for nothing. Only every ten seconds is one of up to a minute tried all the same, since on a busy server
+ * Not behind a transaction that has run for half a second or more (ages are whole seconds, rounded): it will hardly end
+ * in the next moment, and Dify would stand still for nothing. Only every ten seconds is one of up to a minute tried all the same, since on a busy server
  * there may always be one that is a few seconds old.
  */
 export function mayQueue(holders: readonly Blocker[], sinceLastTryMs: number): boolean {
   const oldest = Math.max(0, ...holders.map((holder) => holder.ageSeconds));
   if (holders.some((holder) => holder.pid === null)) return false;
-  return oldest <= 1 || (oldest <= 60 && sinceLastTryMs >= 10_000);
+  return oldest < 1 || (oldest <= 60 && sinceLastTryMs >= 10_000);
 }
 
 export interface ShortLock {

@@ -114,7 +114,8 @@ export async function startTraffic(url: string): Promise<Traffic> {
   };
 }
 
-const ONE = "'00000000-0000-4000-8000-000000000001'";
+/** The row that the traffic inserts, updates and deletes again and again. */
+export const ONE = "'00000000-0000-4000-8000-000000000001'";
 const INSERT = `INSERT INTO workflow_app_logs (id, tenant_id, app_id, workflow_id, workflow_run_id, created_from, created_by_role, created_by) VALUES (${ONE}, ${ONE}, ${ONE}, ${ONE}, ${ONE}, 'service-api', 'account', ${ONE})`;
 const MODIFICATIONS = [INSERT, `UPDATE workflow_app_logs SET created_from = 'web-app' WHERE id = ${ONE}`, 'SELECT count(*) FROM workflow_app_logs LIMIT 1', `DELETE FROM workflow_app_logs WHERE id = ${ONE}`];
 
