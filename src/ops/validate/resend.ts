@@ -7,6 +7,7 @@ import { lookUp, runVersion, type RunVersion } from '../../pipeline/backfill/chu
 import { ReadSession } from '../../pipeline/backfill/read-session.ts';
 import { settle, type Known } from '../../pipeline/backfill/reread.ts';
 import { describeTable, type TableSource } from '../../pipeline/backfill/table-source.ts';
+import { toPgError } from '../../pipeline/capture/pg-connection.ts';
 import type { RepairPort } from './repairer.ts';
 
 export interface ResendOptions {
@@ -41,7 +42,20 @@ export class Resend implements RepairPort {
     this.#options = options;
   }
 
-  async publishRows(table: TableName, ids: readonly string[]): Promise<number> {
+  publishRows(table: TableName, ids: readonly string[]): Promise<number> {
+    return coded(() => this.#publishRows(table, ids));
+  }
+
+  publishTombstones(table: TableName, keys: readonly RowKey[]): Promise<number> {
+    return coded(() => this.#publishTombstones(table, keys));
+  }
+
+  async close(): Promise<void> {
+    this.#session?.close();
+    await this.#options.publisher.close();
+  }
+
+  async #publishRows(table: TableName, ids: readonly string[]): Promise<number> {
     const { source, run } = await this.#begin(table);
     let published = 0;
     let size = TOGETHER;
@@ -60,7 +74,7 @@ export class Resend implements RepairPort {
     return published;
   }
 
-  async publishTombstones(table: TableName, keys: readonly RowKey[]): Promise<number> {
+  async #publishTombstones(table: TableName, keys: readonly RowKey[]): Promise<number> {
     const { source, run } = await this.#begin(table);
     for (let at = 0; at < keys.length; at += TOGETHER) {
       const some = keys.slice(at, at + TOGETHER);
@@ -69,11 +83,6 @@ export class Resend implements RepairPort {
       await this.#publish(source, run, records, some.map(({ id }) => ({ id, row: null })));
     }
     return keys.length;
-  }
-
-  async close(): Promise<void> {
-    this.#session?.close();
-    await this.#options.publisher.close();
   }
 
   async #begin(table: TableName): Promise<{ source: TableSource; run: RunVersion }> {
@@ -115,5 +124,14 @@ export class Resend implements RepairPort {
   async #open(): Promise<ReadSession> {
     if (!this.#session || this.#session.dead) this.#session = await ReadSession.open(this.#options.connect);
     return this.#session;
+  }
+}
+
+/** What node-postgres throws gets a code; Kafka's side has one already. */
+async function coded<T>(action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    throw toPgError(error, 'query');
   }
 }

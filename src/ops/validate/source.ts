@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { Cell, TableName } from '../../core/contracts.ts';
 import type { RowKey } from '../../core/row-key.ts';
+import { toPgError } from '../../pipeline/capture/pg-connection.ts';
 import { describeTable, sameStamp, selectIds, selectRanges, type TableSize, type TableSource } from '../../pipeline/backfill/table-source.ts';
 import { blockRange } from '../../pipeline/backfill/tid.ts';
 import { CopyReader } from './copy-reader.ts';
@@ -105,12 +106,27 @@ export class Source {
 
   /** Rows as arrays of node-postgres values. */
   async query(text: string, values: readonly unknown[] = []): Promise<unknown[][]> {
-    return (await this.#lookup.query<unknown[]>({ text, values: [...values], rowMode: 'array' })).rows;
+    try {
+      return (await this.#lookup.query<unknown[]>({ text, values: [...values], rowMode: 'array' })).rows;
+    } catch (error) {
+      throw toPgError(error, 'query');
+    }
   }
 
   async *#copy(client: pg.Client, source: TableSource, select: string): AsyncGenerator<SeenRow[]> {
     const reader = client.query(new CopyReader(select, source.shape.columns.length + SYSTEM_COLUMNS, BATCH_BYTES));
-    for await (const batch of reader.batches()) yield batch.map((cells) => seenRow(source, cells));
+    const batches = reader.batches();
+    try {
+      for (;;) {
+        const { value, done } = await batches.next().catch((error: unknown) => {
+          throw toPgError(error, 'query');
+        });
+        if (done) return;
+        yield value.map((cells) => seenRow(source, cells));
+      }
+    } finally {
+      await batches.return(undefined);
+    }
   }
 }
 
