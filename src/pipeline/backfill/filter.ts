@@ -3,7 +3,7 @@ import { DifyEsError } from '../../core/errors.ts';
 import { isUuid } from '../../core/row-key.ts';
 import type { BackfillFilter } from '../../core/state.ts';
 
-const DATE_OR_TIME = /^\d{4}-\d{2}-\d{2}(?:[ T]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)?$/;
+const DATE_OR_TIME = /^\d{4}-\d{2}-\d{2}(?:[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?)?$/;
 
 /**
  * The same filter always in the same form, since a resumed run is recognised by comparing filters. Its values become
@@ -18,8 +18,14 @@ export function normalizeFilter(filter: BackfillFilter): BackfillFilter {
 
 function normalizeDate(text: string | null): string | null {
   if (text === null) return null;
-  if (!DATE_OR_TIME.test(text) || Number.isNaN(Date.parse(text.slice(0, 10)))) throw new DifyEsError('USAGE', `not a date: ${JSON.stringify(text)}`);
+  if (!DATE_OR_TIME.test(text) || !isDay(text.slice(0, 10))) throw new DifyEsError('USAGE', `not a date: ${JSON.stringify(text)}`);
   return text.replace('T', ' ');
+}
+
+/** Date.parse makes the 2nd of March of the 30th of February. */
+function isDay(text: string): boolean {
+  const time = Date.parse(text);
+  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(text);
 }
 
 /** Both must come from normalizeFilter. */
