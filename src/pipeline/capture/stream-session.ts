@@ -9,7 +9,7 @@ import type { Queryable } from './pg-connection.ts';
 import { inTransaction } from './publish.ts';
 import type { RecordSource, StreamContext } from './stream-contract.ts';
 import { waitUntilVisible } from './visibility.ts';
-import type { WalReader } from './wal-reader.ts';
+import type { WalEvent, WalReader } from './wal-reader.ts';
 
 /** What outlives a session: the counters, and the wish to stop. */
 export interface SessionShared {
@@ -82,9 +82,11 @@ export class StreamSession {
   #gather(): void {
     const { reader } = this.#parts;
     if (this.#batcher.isEmpty) this.#batchBeganAt = performance.now();
-    while (!this.#batcher.isFull) {
-      const event = reader.shift();
-      if (!event) return;
+    for (;;) {
+      const event = reader.peek();
+      // A commit at hand still belongs to the batch that ends its transaction, which can be confirmed with it.
+      if (!event || (this.#batcher.isFull && !isCommit(event))) return;
+      reader.shift();
       if ('position' in event) {
         this.#confirmed.position(event.position);
         this.#position = event.position;
@@ -231,4 +233,8 @@ export class StreamSession {
       transactions, records, deadLetters, lastCommitTimeMs, bufferedBytes: reader.bufferedBytes,
     });
   }
+}
+
+function isCommit(event: WalEvent): boolean {
+  return 'message' in event && event.message.kind === 'commit';
 }

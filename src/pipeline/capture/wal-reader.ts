@@ -106,6 +106,10 @@ export class WalReader {
     return this.#bytes;
   }
 
+  peek(): WalEvent | undefined {
+    return this.#queue[this.#head];
+  }
+
   /** The next event, or undefined when none is buffered. */
   shift(): WalEvent | undefined {
     const event = this.#queue[this.#head];

@@ -141,6 +141,32 @@ describe('the connection', () => {
     expect(statesOf(ids[0]!).at(-1)).toBeUndefined();
   });
 
+  test('commit records that touch: a reader cut off right after each confirmation skips none', async () => {
+    const writers = await Promise.all(Array.from({ length: 16 }, () => connect(targetOf(here.env), { role: 'test' })));
+    const written = (await Promise.all(writers.map(async (writer) => {
+      const ids = [await insertRun(writer), await insertRun(writer), await insertRun(writer)];
+      await writer.end();
+      return ids;
+    }))).flat();
+    // The first time a transaction comes, everything before it is confirmed, the connection is cut and the transaction
+    // is not taken: the server has to send it again from exactly that position.
+    const cut = new Set<string>();
+    const stream = start({ options: { batch: { maxChanges: 1, maxBytes: 1 << 20, maxDelayMs: 1_000 }, confirmEveryMs: 0, retry: { firstMs: 1, longestMs: 20 } } });
+    kafka.beforeCommit = async ([record]) => {
+      if (!record || cut.has(record.key.id)) return;
+      cut.add(record.key.id);
+      const told = stream.progress()?.confirmedLsn;
+      if (told) await expect.poll(async () => (await inspectSlot(client, here.slot))!.confirmedFlushLsn, { interval: 5, timeout: 10_000 }).toBeGreaterThanOrEqual(told);
+      await client.query('SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL', [here.slot]);
+      await expect.poll(readerPid, { interval: 5, timeout: 10_000 }).toBeNull();
+      throw new Error('not taken');
+    };
+    await stream.drained(client);
+    const arrived = kafka.records.map(({ key }) => key.id);
+    expect(written.filter((id) => !arrived.includes(id))).toEqual([]);
+    expect(cut.size).toBe(written.length);
+  }, 120_000);
+
   test('the server hears from a reader whose socket is paused, so wal_sender_timeout does not end it', async () => {
     await client.query(`ALTER DATABASE ${here.database} SET wal_sender_timeout = '2s'`);
     const stream = start({ options: { bufferBytes: 100_000, batch: { maxChanges: 50, maxBytes: 100_000, maxDelayMs: 5 } } });
