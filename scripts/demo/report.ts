@@ -10,22 +10,24 @@ export interface DemoFigures {
   readonly equal: boolean;
 }
 
+/** The parts of `status --json` that are shown here; a part that could not be read has no value. */
 interface Status {
-  readonly slot?: { readonly lagBytes?: number; readonly lagSeconds?: number };
-  readonly indices?: readonly { readonly index: string; readonly documents: number; readonly bytes: number }[];
+  readonly source?: { readonly value?: { readonly slot: { readonly lagBytes: number | null; readonly lagSeconds: number | null } | null } };
+  readonly elasticsearch?: { readonly value?: { readonly indices: readonly { readonly index: string; readonly documents: number; readonly bytes: number }[] } };
 }
 
 /** What the demo showed, in figures of this run. */
 export async function closingReport(env: Readonly<Record<string, string | undefined>>, figures: DemoFigures): Promise<string> {
   const { loaded, migrateSeconds } = figures;
   const status = JSON.parse((await verb(env, ['status', '--json'], false)).stdout || '{}') as Status;
-  const indices = status.indices ?? [];
+  const indices = status.elasticsearch?.value?.indices ?? [];
+  const slot = status.source?.value?.slot;
   const lines = [
     '',
     '── Report',
     `backfill      ${formatCount(loaded.totalRows)} rows in ${formatDuration(migrateSeconds)}: ${formatCount(loaded.totalRows / migrateSeconds)} rows/s, ${formatBytes(loaded.textBytes / migrateSeconds)}/s`,
     `live writer   ${formatCount(figures.transactions)} transactions meanwhile`,
-    ...(status.slot ? [`lag           ${formatBytes(status.slot.lagBytes ?? 0)}, ${(status.slot.lagSeconds ?? 0).toFixed(1)} s`] : []),
+    ...(slot ? [`lag           ${formatBytes(slot.lagBytes ?? 0)}, ${(slot.lagSeconds ?? 0).toFixed(1)} s`] : []),
     `documents     ${formatCount(indices.reduce((sum, { documents }) => sum + documents, 0))} in ${indices.length} indices`,
     ...indices.map(({ index, documents, bytes }) => `              ${formatCount(documents).padStart(8)}  ${formatBytes(bytes).padStart(9)}  ${index}`),
     `whole demo    ${formatDuration(figures.totalSeconds)}`,
