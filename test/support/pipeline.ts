@@ -14,8 +14,11 @@ import { Program, type StartOptions } from './program.ts';
 
 export type Env = Readonly<Record<string, string>>;
 
+/** A long run starts thousands; the report of a failure shows the last ones. */
+const KEPT_ENDED = 6;
+
 /** Ready for work: what the long-running verbs say when they are. */
-const READY: Readonly<Record<string, readonly string[]>> = {
+export const READY: Readonly<Record<string, readonly string[]>> = {
   stream: ['reading the log'],
   sink: ['joined the consumer group'],
   run: ['joined the consumer group', 'reading the log'],
@@ -27,7 +30,7 @@ const READY: Readonly<Record<string, readonly string[]>> = {
  */
 export class Pipeline {
   readonly env: Env;
-  readonly #started: Program[] = [];
+  #started: readonly Program[] = [];
 
   constructor(env: Env) {
     this.env = env;
@@ -36,7 +39,7 @@ export class Pipeline {
   /** Starts a verb that runs until it is stopped; returns at once. */
   spawn(args: readonly string[], options: StartOptions = {}): Program {
     const program = new Program(this.env, args, options);
-    this.#started.push(program);
+    this.#started = [...this.#started.filter((one) => one.isRunning()), ...this.#started.filter((one) => !one.isRunning()).slice(-KEPT_ENDED), program];
     return program;
   }
 
@@ -107,7 +110,7 @@ export class Pipeline {
   }
 
   describe(): string {
-    return this.#started.slice(-6).map((program) => program.describe(12)).join('\n');
+    return this.#started.map((program) => program.describe(12)).join('\n');
   }
 
   /** SIGKILL to all that still runs. For the end of a test file. */

@@ -1,0 +1,150 @@
+import { Client } from '@elastic/elasticsearch';
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadDataset } from '../support/dify/generator.ts';
+import { createDifySchema } from '../support/dify/schema.ts';
+import { Pipeline, until } from '../support/pipeline.ts';
+import type { Program } from '../support/program.ts';
+import { isolate } from '../support/servers.ts';
+
+/*
+ * Writers are fenced (docs/02-ordering.md). A process that was stopped (SIGSTOP, a paused container, a laptop's lid) wakes up
+ * after another took its work over. It may do what it likes: both ends stay equal, and so does a replay of the topics
+ * into empty indices, which would show a record that landed behind a newer one.
+ */
+const here = isolate(import.meta.filename);
+const pipeline = new Pipeline({ ...here.env, KAFKA_PARTITIONS: '2' });
+let db: pg.Client;
+let tenants: readonly string[] = [];
+let stream: Program;
+let sink: Program;
+let seed = 300;
+
+beforeAll(async () => {
+  db = await pipeline.connect();
+  await createDifySchema(db);
+  ({ tenants } = await loadDataset(db, { seed: 31, tenants: 1, runs: 80, nodesPerRun: 2, rowSize: 1800, months: [new Date().toISOString().slice(0, 7)] }));
+  await pipeline.verb(['setup']);
+  [stream, sink] = await Promise.all([pipeline.start('stream'), pipeline.start('sink')]);
+  await pipeline.verb(['migrate']);
+});
+afterAll(async () => {
+  await pipeline.killAll();
+  await db?.end();
+});
+
+const terminateReader = (): Promise<unknown> => db.query('SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL', [here.slot]);
+
+describe('a second reader', () => {
+  it('waits while the first one reads, and takes over when that dies', async () => {
+    const writer = pipeline.write({ seed: seed++, tenantIds: tenants, writesPerSecond: 40 });
+    const second = pipeline.spawn(['stream']);
+    await second.said('PG_SLOT_BUSY');
+    expect(second.hasSaid('reading the log')).toBe(false);
+    await stream.kill9();
+    await second.said('reading the log');
+    stream = second;
+    await writer.reached(writer.counts().transactions + 20);
+    await writer.stop();
+    await pipeline.equal();
+  });
+
+  it('goes on at the right place when its connection is cut in the middle of a large transaction', async () => {
+    await db.query('BEGIN');
+    await db.query("INSERT INTO workflow_app_logs SELECT gen_random_uuid(), tenant_id, app_id, workflow_id, workflow_run_id, created_from, created_by_role, created_by, created_at FROM workflow_app_logs, generate_series(1, 150)");
+    await db.query("UPDATE workflow_runs SET status = 'stopped'");
+    await db.query('COMMIT');
+    for (let cut = 0; cut < 3; cut++) {
+      await until('the reader holds the slot', async () => Number((await db.query('SELECT count(active_pid) AS n FROM pg_replication_slots WHERE slot_name = $1', [here.slot])).rows[0].n) === 1);
+      await terminateReader();
+    }
+    await pipeline.equal();
+    expect(stream.isRunning()).toBe(true);
+  });
+});
+
+describe('a zombie', () => {
+  it('reader that wakes after another took the slot over changes nothing', async () => {
+    const writer = pipeline.write({ seed: seed++, tenantIds: tenants, writesPerSecond: 60, deletes: 0.3 });
+    await writer.reached(40);
+    const zombie = stream;
+    zombie.pause();
+    const second = pipeline.spawn(['stream']);
+    await second.said('PG_SLOT_BUSY');
+    // As wal_sender_timeout would, a minute later.
+    await terminateReader();
+    await second.said('reading the log');
+    stream = second;
+    await writer.reached(writer.counts().transactions + 40);
+    zombie.resume();
+    await Promise.race([zombie.ended, until('the zombie has noticed', () => zombie.hasSaid('waiting to read on'))]);
+    await writer.reached(writer.counts().transactions + 20);
+    await writer.stop();
+    await pipeline.equal();
+    await zombie.kill9();
+  });
+
+  it('sink that wakes after its partitions went to another changes nothing', async () => {
+    const writer = pipeline.write({ seed: seed++, tenantIds: tenants, writesPerSecond: 60, deletes: 0.3 });
+    await writer.reached(40);
+    const zombie = sink;
+    zombie.pause();
+    sink = await pipeline.start('sink');
+    await writer.reached(writer.counts().transactions + 40);
+    zombie.resume();
+    await writer.reached(writer.counts().transactions + 40);
+    await writer.stop();
+    await pipeline.equal();
+    expect(zombie.isRunning(), zombie.describe()).toBe(true);
+    await zombie.stop();
+  });
+
+  it('migrate that wakes after another finished its run is refused', async () => {
+    const zombie = pipeline.spawn(['migrate', '--batch-size', '10', '--rate', '60']);
+    await until('a worker of migrate reads', async () => Number((await db.query("SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")).rows[0].n) > 0 || !zombie.isRunning());
+    expect(zombie.isRunning(), zombie.describe()).toBe(true);
+    zombie.pause();
+    await pipeline.verb(['migrate']);
+    await db.query("UPDATE workflow_runs SET status = 'partial-succeeded', outputs = NULL");
+    await db.query('DELETE FROM workflow_node_executions WHERE id IN (SELECT id FROM workflow_node_executions LIMIT 40)');
+    zombie.resume();
+    const { code } = await zombie.ended;
+    expect(code, zombie.describe()).toBeGreaterThan(0);
+    await pipeline.equal();
+  });
+
+  it('has left nothing in the log: a replay into empty indices ends equal', async () => {
+    await sink.stop();
+    const client = new Client({ node: here.elasticsearchUrl });
+    const indices = Object.keys(await client.indices.get({ index: `${here.indexPrefix}-workflow-*` }));
+    expect(indices.length).toBeGreaterThan(0);
+    await client.indices.delete({ index: indices });
+    await client.close();
+    const replay = new Pipeline({ ...pipeline.env, KAFKA_CONSUMER_GROUP: `${here.group}-replay` });
+    const again = await replay.start('sink');
+    await replay.equal();
+    await again.stop();
+    sink = await pipeline.start('sink');
+  });
+});
+
+describe('a slot that is gone', () => {
+  it('stops the reader with the cure, and after setup, migrate and a reconcile both ends are equal', async () => {
+    await terminateReader();
+    await stream.kill9();
+    await until('the slot is free', async () => (await db.query('SELECT active FROM pg_replication_slots WHERE slot_name = $1', [here.slot])).rows[0].active === false);
+    await db.query('SELECT pg_drop_replication_slot($1)', [here.slot]);
+    await db.query('DELETE FROM workflow_runs WHERE id IN (SELECT id FROM workflow_runs LIMIT 5)');
+    await db.query("UPDATE workflow_node_executions SET title = 'changed while nobody read'");
+    const lost = pipeline.spawn(['stream']);
+    expect((await lost.ended).code, lost.describe()).toBeGreaterThan(0);
+    expect(lost.describe()).toMatch(/slot/);
+
+    expect(await pipeline.verb(['setup'])).toContain('BACKFILL REQUIRED');
+    stream = await pipeline.start('stream');
+    await pipeline.verb(['migrate']);
+    await pipeline.verb(['validate', '--full', '--repair', '--delete-extra']);
+    await pipeline.equal();
+  });
+});
+
