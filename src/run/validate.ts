@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
-import type { TableName } from '../core/contracts.ts';
+import type { Publisher, TableName } from '../core/contracts.ts';
 import { DifyEsError } from '../core/errors.ts';
 import { stateKeys, type BackfillRequired, type ControlLog, type LetterRecord } from '../core/state.ts';
 import { Documents } from '../ops/validate/documents.ts';
@@ -45,13 +45,17 @@ export async function runValidate(config: Config, platform: Platform, { request,
   const documents = new Documents(client, prefix, signal);
   let repairer: Repairer | null = null;
   try {
-    if (request.sample === 'full') await drainFirst(drainer, log);
+    const stuck = request.sample === 'full' ? await drainFirst(drainer, log) : null;
     if (repair !== 'no') repairer = new Repairer(await openResend(config, platform, signal, log), documents, { prefix, deleteExtra: repair === 'rows-and-extra' });
     const validation = await validate(request, {
       source: new Source({ scanning, lookup }, config.postgres.schema),
       documents, known, repairer, signal,
       expectedText: expectedDocuments(),
-      drain: async () => (await drainer.drain()).version,
+      drain: async () => {
+        // it would be waited for a second time, as long and in vain
+        if (stuck) throw stuck;
+        return (await drainer.drain()).version;
+      },
       ...(onProgress ? { onProgress } : {}),
     });
     return { validation, reconciled: await settleReconcile(state.control, request, validation, before) };
@@ -61,12 +65,14 @@ export async function runValidate(config: Config, platform: Platform, { request,
 }
 
 /** What is still on its way would all be suspected, and looked at twice. A path that does not drain is reported at the end. */
-async function drainFirst(drainer: Drainer, log: Logger): Promise<void> {
+async function drainFirst(drainer: Drainer, log: Logger): Promise<DifyEsError | null> {
   try {
     await drainer.drain();
+    return null;
   } catch (error) {
     if (!(error instanceof DifyEsError) || error.code === 'STOPPED') throw error;
     log.warn({ code: error.code, reason: error.message }, 'not drained before the comparison');
+    return error;
   }
 }
 
@@ -90,17 +96,21 @@ export async function knownBoundaries(config: Config, { kafka, names, state }: P
   return boundariesFrom(control, { prefix: config.elasticsearch.indexPrefix, deletePolicy: config.postgres.deletePolicy, accepted });
 }
 
-async function openResend(config: Config, { kafka, names, state }: Platform, signal: AbortSignal, log: Logger): Promise<Resend> {
+/**
+ * The way of rows from PostgreSQL through Kafka behind a fresh barrier. `role` is part of the transactional.id: a second
+ * process in the role fences the first. `around`: what goes between it and the publisher.
+ */
+export async function openResend(config: Config, { kafka, names, state }: Platform, signal: AbortSignal, log: Logger, role = 'repair', around: (publisher: Publisher) => Publisher = (publisher) => publisher): Promise<Resend> {
   const epoch = (await state.readEpoch())?.epoch;
   if (epoch === undefined) throw new DifyEsError('STREAM_NEVER_RAN', 'no reader has ever read the slot, so there is no epoch to repair in');
   const layout = await pinLayout(kafka, names, state.control);
   return new Resend({
-    connect: () => connect(pgTarget(config), { role: 'repair' }),
+    connect: () => connect(pgTarget(config), { role }),
     schema: config.postgres.schema,
-    publisher: createPublisher({
-      kafka, names, role: 'backfill', transactionalId: `${names.control}/repair`, control: state.control,
+    publisher: around(createPublisher({
+      kafka, names, role: 'backfill', transactionalId: `${names.control}/${role}`, control: state.control,
       encoding: createAvroEncoding(), partitions: layout.partitions, logger: log, compression: config.kafka.compression,
-    }),
+    })),
     epoch: () => state.control.get<{ epoch: number }>(stateKeys.epoch)?.epoch ?? epoch,
     deletePolicy: config.postgres.deletePolicy,
     barrierTimeoutMs: config.program.barrierTimeoutSeconds * 1000,

@@ -1,5 +1,5 @@
 import type { Row, TableName } from '../../core/contracts.ts';
-import { DifyEsError } from '../../core/errors.ts';
+import { DifyEsError, type ErrorCode } from '../../core/errors.ts';
 import type { RowVersion } from '../../core/row-version.ts';
 import { expectationOfRow, type Boundaries } from './expectations.ts';
 import type { DocumentAddress, Documents } from './documents.ts';
@@ -15,6 +15,9 @@ const TOGETHER = 500;
 const TOGETHER_BYTES = 32 << 20;
 const EXPANSION = 4;
 
+/** The path does not get on, for a reason that has its own cure. What is seen is worth telling all the same. */
+const STUCK: ReadonlySet<ErrorCode> = new Set(['NOT_DRAINED', 'PG_SLOT_MISSING', 'PG_SLOT_LOST']);
+
 type Before = ReadonlyMap<string, SeenKey & { readonly storedBytes: number }>;
 
 export interface RecheckPorts {
@@ -26,7 +29,7 @@ export interface RecheckPorts {
   readonly expectedText: (row: Row) => Buffer;
   /**
    * Waits until everything that was committed when it was called is in Elasticsearch; returns the version of a commit
-   * at that moment. Throws NOT_DRAINED where that does not come about.
+   * at that moment. Throws NOT_DRAINED, PG_SLOT_MISSING or PG_SLOT_LOST where that does not come about.
    */
   readonly drain: () => Promise<RowVersion>;
 }
@@ -75,7 +78,7 @@ export class Rechecker {
     try {
       return await this.#ports.drain();
     } catch (error) {
-      if (!(error instanceof DifyEsError) || error.code !== 'NOT_DRAINED') throw error;
+      if (!(error instanceof DifyEsError) || !STUCK.has(error.code)) throw error;
       this.notDrained = error;
       return null;
     }
