@@ -1,4 +1,6 @@
 import { DifyEsError } from '../../core/errors.ts';
+import { applicationName } from '../../pipeline/capture/pg-connection.ts';
+import { countsAsStandby } from '../../pipeline/capture/sync-standby.ts';
 import type { SlotState } from '../../pipeline/capture/slot.ts';
 import { identitySteps } from './identity-plan.ts';
 import { publicationPlan, unfitPublication } from './publication-plan.ts';
@@ -7,6 +9,9 @@ import type { PublicationState, TableState } from './source-state.ts';
 
 /** The oldest release with logical messages, by which cleanup-pg marks its deletes. */
 export const OLDEST_VERSION = 140_000;
+
+/** The application_name that synchronous_standby_names would have to count. */
+const READER = applicationName('stream');
 
 export interface SourceState {
   readonly server: ServerFacts;
@@ -25,6 +30,7 @@ export interface SourceNames {
 /** Refuses before anything is touched, with every reason at once. */
 export function requireFit(state: SourceState, names: SourceNames): void {
   if (state.server.walLevel !== 'logical') throw new DifyEsError('PG_WAL_LEVEL', `wal_level is ${state.server.walLevel}, and logical replication needs logical`);
+  if (countsAsStandby(state.server.synchronousStandbyNames, READER)) throw new DifyEsError('PG_SYNC_STANDBY', `synchronous_standby_names is '${state.server.synchronousStandbyNames}', which counts the reader '${READER}'`);
   const unfit = [...unfitServer(state.server), ...unfitTables(state.tables, names), ...unfitPublication(names.publication, state.publication), ...unfitSlot(state.slot, names)];
   if (unfit.length > 0) throw new DifyEsError('PG_UNFIT', unfit.join('\n'));
   const rights = missingRights(state, names);

@@ -44,6 +44,8 @@ export async function openSession({ connect, say, signal }: SessionOptions): Pro
     const pid = (await work.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]!.pid;
     const session: OpsSession = { work, watch, say, signal, close, patiently: (what, statement) => patiently({ watch, pid, say, signal }, what, statement) };
     await work.query(WITHOUT_TIMEOUTS);
+    // a missing synchronous standby must not hold setup up with its locks; every step looks again, so none can be lost
+    await work.query('SET synchronous_commit = local');
     await alone(session);
     return session;
   } catch (error) {

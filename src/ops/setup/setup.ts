@@ -5,8 +5,7 @@ import type { TableName } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
 import { parseLsn } from '../../core/lsn.ts';
 import { stateKeys } from '../../core/state.ts';
-import { applicationName, connect, query, toPgError } from '../../pipeline/capture/pg-connection.ts';
-import { refuseSyncStandby } from '../../pipeline/capture/sync-standby.ts';
+import { connect, query, toPgError } from '../../pipeline/capture/pg-connection.ts';
 import type { KafkaClient } from '../../pipeline/kafka/client.ts';
 import { describeTopics, ensureTopics, pinLayout, topicNames, withAdmin } from '../../pipeline/kafka/topics.ts';
 import { checkConnection } from '../../pipeline/sink/elastic-client.ts';
@@ -31,8 +30,6 @@ export interface SetupOptions {
 }
 
 export const ROLE = 'setup';
-/** The reader's application_name is what synchronous_standby_names would have to count. */
-const READER = applicationName('stream');
 
 export function sourceNames({ postgres }: Config): SourceNames {
   return { schema: postgres.schema, database: postgres.database, publication: postgres.publication, slot: postgres.slot };
@@ -85,7 +82,6 @@ async function sourceSteps(session: OpsSession, config: Config, { lockWaitMs, re
   try {
     const before = await readSource(session.work, names);
     requireReady(before, names);
-    await refuseSyncStandby(session.work, READER);
     await setUpSource(session, { names, lockWaitMs, beforeAdding, report }, before);
   } catch (error) {
     throw toPgError(error, 'query');

@@ -61,6 +61,6 @@ async function ensurePublication(session: OpsSession, { names, beforeAdding }: S
   if (publication && plan.added.length > 0) await beforeAdding(plan.added);
   // its lock on the tables shuts no reader or writer out, so it may wait as long as it takes
   for (const statement of plan.statements) await session.patiently(`publication ${names.publication}`, () => session.work.query(statement));
-  if (!publication) crashPoint('setup.publication-created');
+  if (plan.statements.length > 0) crashPoint('setup.publication-created');
   return { step: 'publication', subject: names.publication, did: plan.did ? 'done' : 'already', detail: plan.did };
 }

@@ -56,11 +56,11 @@ async function kill(verb: readonly string[], point: CrashPoint, nth = 1): Promis
   await proveDifyWrites(db);
 }
 
-async function withControl<T>(look: (control: ControlLog) => T): Promise<T> {
+async function withControl<T>(look: (control: ControlLog) => T | Promise<T>): Promise<T> {
   const config = loadConfig(pipeline.env);
   const control = await openControlLog({ kafka: openKafka(config, log), topic: topicNames(config.kafka.topicPrefix).control, logger: log });
   try {
-    return look(control);
+    return await look(control);
   } finally {
     await control.close();
   }
@@ -100,6 +100,21 @@ describe('setup', () => {
     await kill(['setup'], 'setup.slot-created');
     await pipeline.verb(['setup']);
     await expectSetUp('slot-created');
+  });
+
+  test('a table that an upgrade brings is published and read again, also when setup is killed in between and a reader runs', async () => {
+    await db.query('ALTER TABLE workflow_node_execution_offload RENAME TO kept');
+    await pipeline.verb(['setup']);
+    await withControl((control) => control.remove(stateKeys.required('workflow_node_execution_offload')));
+    const stream = await pipeline.start('stream');
+    await db.query('ALTER TABLE kept RENAME TO workflow_node_execution_offload');
+    await kill(['setup'], 'setup.publication-created');
+    await pipeline.verb(['setup']);
+    await withControl((control) => {
+      expect(control.get<BackfillRequired>(stateKeys.required('workflow_node_execution_offload'))).toMatchObject({ reason: 'schema-drift', reconcile: true });
+      expect(control.get<BackfillRequired>(stateKeys.required('workflow_runs'))).toMatchObject({ reason: 'first-run' });
+    });
+    await stream.stop();
   });
 
   test('a server that is away is exit 3, and then nothing was touched', async () => {

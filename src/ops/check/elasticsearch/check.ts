@@ -1,11 +1,12 @@
 import type { Config } from '../../../config/config.ts';
 import { CONNECTORS } from '../../../connector/registry.ts';
+import { DifyEsError } from '../../../core/errors.ts';
 import { checkConnection } from '../../../pipeline/sink/elastic-client.ts';
 import { indexName } from '../../../pipeline/sink/index-name.ts';
 import { templateOf, templateStates } from '../../../pipeline/sink/templates.ts';
 import { elasticSettings, openElastic } from '../../../run/connections.ts';
 import { templateSettings } from '../../../run/sink.ts';
-import type { Finding } from '../finding.ts';
+import { fail, type Finding } from '../finding.ts';
 import { diskFindings, healthFinding, shardFinding, sizeFindings, versionFinding } from './cluster.ts';
 import { ask, readBlocks, readMissingRights, readNodes, readTemplates, setting, type ClusterSettings, type Health } from './facts.ts';
 import { autoCreateFinding, blockFinding, rightsFinding, rivalFindings, templateFindings, type OurTemplate } from './indices.ts';
@@ -30,13 +31,23 @@ export async function checkElasticsearch(config: Config, neededShards: Promise<n
       shardFinding(health, settings, await neededShards),
       ...diskFindings(nodes, settings),
       ...sizeFindings(nodes),
-      ...templateFindings(await templateStates(client, templates.map(({ template }) => template))),
-      ...rivalFindings(ours, await readTemplates(client)),
-      blockFinding(await readBlocks(client, prefix), settings),
       autoCreateFinding(setting(settings, 'action.auto_create_index'), ours),
-      rightsFinding(await readMissingRights(client, prefix)),
+      ...(await whereAllowed('templates', async () => templateFindings(await templateStates(client, templates.map(({ template }) => template))))),
+      ...(await whereAllowed('other templates', async () => rivalFindings(ours, await readTemplates(client)))),
+      ...(await whereAllowed('blocks', async () => [blockFinding(await readBlocks(client, prefix), settings)])),
+      ...(await whereAllowed('rights', async () => [rightsFinding(await readMissingRights(client, prefix))])),
     ];
   } finally {
     await client.close();
+  }
+}
+
+/** A role that may not see one thing is told of it, and the rest is looked at all the same. */
+async function whereAllowed(subject: string, look: () => Promise<Finding[]>): Promise<Finding[]> {
+  try {
+    return await look();
+  } catch (error) {
+    if (!(error instanceof DifyEsError) || error.code !== 'ES_RIGHTS') throw error;
+    return [fail(subject, error.message, error.cure)];
   }
 }
