@@ -3,10 +3,9 @@ import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { identityIndexName } from '../../../src/ops/setup/names.ts';
 import { LOCK_TIMEOUT_MS } from '../../../src/ops/setup/sql.ts';
-import { loadDataset } from '../../support/dify/generator.ts';
-import { createDifySchema, dropDifySchema, type Release } from '../../support/dify/schema.ts';
+import { dropDifySchema } from '../../support/dify/schema.ts';
 import { isolate } from '../../support/servers.ts';
-import { ONE, open, proveDifyWrites, runSetup, runTeardown, sourceShape, startTraffic } from '../support/source.ts';
+import { expectUntouched, freshDatabase, ONE, open, proveDifyWrites, runSetup, runTeardown, sourceShape, startTraffic } from '../support/source.ts';
 
 const here = isolate(import.meta.filename);
 const TABLES = ['workflow_app_logs', 'workflow_node_execution_offload', 'workflow_node_executions', 'workflow_runs'];
@@ -18,25 +17,10 @@ beforeAll(async () => {
 });
 afterAll(() => client.end());
 
-async function freshDatabase(release: Release = 'main'): Promise<void> {
-  await client.query('ROLLBACK');
-  // what a failed test left open would keep the tables from being dropped
-  await client.query('SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()');
-  await client.query(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()`);
-  await client.query(`DO $$ DECLARE p name; BEGIN FOR p IN SELECT pubname FROM pg_publication LOOP EXECUTE format('DROP PUBLICATION %I', p); END LOOP; END $$`);
-  await dropDifySchema(client);
-  await createDifySchema(client, { release });
-  await loadDataset(client, { runs: 30, nodesPerRun: 2, tenants: 2, months: ['2026-10'], seed: 1 });
-}
-beforeEach(() => freshDatabase());
+beforeEach(() => freshDatabase(client));
 
 async function expectSetUp(): Promise<void> {
   expect(await sourceShape(client, here)).toEqual({ identities: ALL_INDEXES, indexes: Object.keys(ALL_INDEXES), published: TABLES, slots: [here.slot] });
-  await proveDifyWrites(client);
-}
-
-async function expectUntouched(): Promise<void> {
-  expect(await sourceShape(client, here)).toEqual({ identities: Object.fromEntries(Object.keys(ALL_INDEXES).map((table) => [table, 'default'])), indexes: [], published: [], slots: [] });
   await proveDifyWrites(client);
 }
 
@@ -52,7 +36,7 @@ describe('an untouched database', () => {
   test('teardown takes everything back, and a second run finds nothing', async () => {
     await runSetup(here);
     await runTeardown(here);
-    await expectUntouched();
+    await expectUntouched(client, here);
     const again = await runTeardown(here);
     expect(new Set(again.steps.map(({ did }) => did))).toEqual(new Set(['already']));
   });
@@ -75,13 +59,13 @@ describe('an untouched database', () => {
 
 describe('other shapes', () => {
   test('a release without the offload table is set up without it', async () => {
-    await freshDatabase('1.8.1');
+    await freshDatabase(client, '1.8.1');
     await runSetup(here);
     expect((await sourceShape(client, here))['published']).toEqual(['workflow_app_logs', 'workflow_node_executions', 'workflow_runs']);
   });
 
   test('a table that an upgrade of Dify brings is added by the next setup', async () => {
-    await freshDatabase('1.8.1');
+    await freshDatabase(client, '1.8.1');
     await runSetup(here);
     await dropDifySchemaExcept();
     await client.query(`CREATE TABLE workflow_node_execution_offload (id uuid PRIMARY KEY, created_at timestamp NOT NULL, tenant_id uuid NOT NULL, app_id uuid NOT NULL)`);
@@ -160,7 +144,7 @@ describe('leftovers', () => {
       await mend(here);
       await proveDifyWrites(client);
     }
-    await expectUntouched();
+    await expectUntouched(client, here);
   });
 
   test('a slot that is older than its publication is made anew, since it could never be read', async () => {
@@ -299,49 +283,6 @@ describe('beside an application at work', () => {
   });
 });
 
-describe('teardown', () => {
-  test('a slot that is read stops it before anything is touched', async () => {
-    await runSetup(here);
-    const reader = await openReplication();
-    await expect(runTeardown(here)).rejects.toMatchObject({ code: 'PG_SLOT_BUSY' });
-    await expectSetUp();
-    await reader();
-    await runTeardown(here);
-    await expectUntouched();
-  });
-
-  test('the indexes that another installation on this database needs stay until its own teardown', async () => {
-    const second = { publication: `${here.publication}_b`, slot: `${here.slot}_b` };
-    await runSetup(here);
-    await runSetup(here, { names: second });
-    await runTeardown(here);
-    expect(await sourceShape(client, here)).toMatchObject({ identities: ALL_INDEXES, published: [], slots: [second.slot] });
-    await runTeardown(here, { names: second });
-    await expectUntouched();
-  });
-
-  test('it never makes a writer wait longer than the lock_timeout', async () => {
-    await runSetup(here);
-    const traffic = await startTraffic(here.postgresUrl);
-    const holder = await open(here.postgresUrl, 'dify-worker');
-    await holder.query(`BEGIN; UPDATE workflow_app_logs SET created_from = 'installed-app' WHERE false`);
-    let released = false;
-    await runTeardown(here, {
-      onSay: (line) => {
-        if (!/waiting/.test(line) || released) return;
-        released = true;
-        void sleep(1500).then(() => holder.query('COMMIT'));
-      },
-    });
-    expect(released).toBe(true);
-    await holder.end();
-    const { slowestMs, failures } = await traffic.stop();
-    expect(failures).toEqual([]);
-    expect(slowestMs).toBeLessThan(LOCK_TIMEOUT_MS + 1000);
-    await expectUntouched();
-  });
-});
-
 /** Looks all the time whether anybody waits for a lock that shuts everybody out; returns what ends it and counts. */
 function watchQueue(table: string): () => Promise<number> {
   let over = false;
@@ -389,22 +330,4 @@ async function leaveInvalidIndex(table: 'workflow_app_logs'): Promise<void> {
 
 async function dropDifySchemaExcept(): Promise<void> {
   await client.query('DROP TABLE IF EXISTS workflow_node_execution_offload');
-}
-
-/** A reader that holds the slot; returns what ends it. */
-async function openReplication(): Promise<() => Promise<void>> {
-  const { LogicalReplicationService, PgoutputPlugin } = await import('pg-logical-replication');
-  const service = new LogicalReplicationService({ connectionString: here.postgresUrl }, { acknowledge: { auto: false, timeoutSeconds: 0 } });
-  service.on('error', () => undefined);
-  const started = new Promise<void>((resolve) => service.once('start', () => resolve()));
-  void service.subscribe(new PgoutputPlugin({ protoVersion: 1, publicationNames: [here.publication] }), here.slot).catch(() => undefined);
-  await started;
-  return async () => {
-    await service.stop();
-    for (;;) {
-      const { rows } = await client.query<{ active: boolean }>('SELECT active FROM pg_replication_slots WHERE slot_name = $1', [here.slot]);
-      if (!rows[0]?.active) return;
-      await sleep(50);
-    }
-  };
 }

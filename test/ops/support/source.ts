@@ -1,11 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { expect } from 'vitest';
+import { TABLES } from '../../../src/core/contracts.ts';
 import type { SourceNames } from '../../../src/ops/setup/fitness.ts';
 import { openSession } from '../../../src/ops/setup/session.ts';
 import { readSource, requireReady, setUpSource } from '../../../src/ops/setup/source.ts';
 import { readTables } from '../../../src/ops/setup/source-state.ts';
 import type { StepReport } from '../../../src/ops/setup/step.ts';
 import { readRemains, requireRemovable, tearDownSource } from '../../../src/ops/teardown/source.ts';
+import { loadDataset } from '../../support/dify/generator.ts';
+import { createDifySchema, dropDifySchema, type Release } from '../../support/dify/schema.ts';
 import type { Isolation } from '../../support/servers.ts';
 
 export async function open(url: string, name = 'test'): Promise<pg.Client> {
@@ -65,6 +69,23 @@ async function withSession(here: Isolation, options: RunOptions, work: (session:
   } finally {
     await session.close();
   }
+}
+
+/** An empty database again, with Dify's tables and a few rows in each. */
+export async function freshDatabase(client: pg.Client, release: Release = 'main'): Promise<void> {
+  await client.query('ROLLBACK');
+  // what a failed test left open would keep the tables from being dropped
+  await client.query('SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()');
+  await client.query('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()');
+  await client.query(`DO $$ DECLARE p name; BEGIN FOR p IN SELECT pubname FROM pg_publication LOOP EXECUTE format('DROP PUBLICATION %I', p); END LOOP; END $$`);
+  await dropDifySchema(client);
+  await createDifySchema(client, { release });
+  await loadDataset(client, { runs: 30, nodesPerRun: 2, tenants: 2, months: ['2026-10'], seed: 1 });
+}
+
+export async function expectUntouched(client: pg.Client, here: Isolation): Promise<void> {
+  expect(await sourceShape(client, here)).toEqual({ identities: Object.fromEntries(TABLES.map((table) => [table, 'default'])), indexes: [], published: [], slots: [] });
+  await proveDifyWrites(client);
 }
 
 /** What is there of setup, in a form to compare. */
