@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { formatCount } from '../../src/cli/format.ts';
 import { readEnvFile } from '../local/env-file.ts';
 import { LocalFault } from '../local/fault.ts';
-import { down, reset, up } from '../local/instance.ts';
+import { DEVELOPMENT_SETTINGS, down, reset, up } from '../local/instance.ts';
 import { CHECKOUT } from '../local/maven.ts';
 import { loadSource, startWriter } from './source.ts';
 import { background, end, verb } from './program.ts';
@@ -36,7 +36,7 @@ async function main(): Promise<number> {
 
   title('1. Servers: PostgreSQL, Kafka and Elasticsearch as local processes');
   await reset(dir, () => {});
-  await up({ dir, only: ['pg', 'kafka', 'es'], postgres: '18', elasticsearch: '9', secure: false, durable: true, ports: {} }, say);
+  await up({ dir, only: ['pg', 'kafka', 'es'], postgres: '18', elasticsearch: '9', secure: false, durable: true, ports: {}, settings: DEVELOPMENT_SETTINGS }, say);
   const env = { ...process.env, ...readEnvFile(join(dir, 'env')), LOG_LEVEL: 'info' };
   const stopServers = (): Promise<void> => down(dir, () => {});
 

@@ -4,7 +4,7 @@ import Table from 'cli-table3';
 import { ELASTICSEARCH_VERSIONS } from './elasticsearch.ts';
 import { LocalFault } from './fault.ts';
 import type { InstanceOptions } from './instance.ts';
-import { down, isRunning, reset, status, up } from './instance.ts';
+import { DEVELOPMENT_SETTINGS, down, isRunning, reset, status, up } from './instance.ts';
 import { CHECKOUT } from './maven.ts';
 import { POSTGRES_VERSIONS } from './postgres.ts';
 import type { ServerState } from './state.ts';
@@ -83,6 +83,7 @@ function instanceOptions(values: Values, dir: string): InstanceOptions {
     elasticsearch: oneOf('--es', values.es, ELASTICSEARCH_VERSIONS),
     secure: values.secure,
     durable: !values['no-fsync'],
+    settings: DEVELOPMENT_SETTINGS,
     ports: Object.fromEntries(SERVER_KINDS.flatMap((kind) => {
       const port = values[`${kind}-port`];
       return port === undefined ? [] : [[kind, portNumber(`--${kind}-port`, port)]];

@@ -26,6 +26,9 @@ export interface InstanceOptions {
   readonly settings?: Partial<Record<ServerKind, Readonly<Record<string, string>>>>;
 }
 
+/** A slot that nobody reads must not fill a developer's disk; `check` fails where nothing limits it. */
+export const DEVELOPMENT_SETTINGS: NonNullable<InstanceOptions['settings']> = { pg: { max_slot_wal_keep_size: '8GB' } };
+
 const LABELS: Record<ServerKind, string> = { pg: 'PostgreSQL', kafka: 'Kafka', es: 'Elasticsearch' };
 
 /** Starts what does not run yet, writes `<dir>/env` and returns the state of all servers of the folder. */
