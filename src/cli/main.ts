@@ -39,7 +39,9 @@ async function runVerb(argv: readonly string[], json: boolean): Promise<number> 
   if (!chosen) return 2;
 
   const { verb, command } = chosen;
-  const faults = command.args.slice(command.registeredArguments.length).map((arg) => (arg.startsWith('-') ? `unknown flag ${arg}` : `unexpected argument ${JSON.stringify(arg)}`));
+  const { registeredArguments: known } = command;
+  const isKnown = (arg: string, at: number): boolean => !arg.startsWith('-') && (at < known.length || known.at(-1)?.variadic === true);
+  const faults = command.args.filter((arg, at) => !isKnown(arg, at)).map((arg) => (arg.startsWith('-') ? `unknown flag ${arg}` : `unexpected argument ${JSON.stringify(arg)}`));
   const flags = { ...command.opts(), args: command.processedArgs };
   const options = verb.read(flags, faults);
   const config = tryConfig(faults);
@@ -76,6 +78,10 @@ function report(error: unknown, json: boolean): number {
   return known.exitCode;
 }
 
+// `| head` has read enough: what was done is done, and there is nobody to tell
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
 process.exitCode = await main(process.argv.slice(2));
 // kafkajs keeps timers after a disconnect; every verb has closed what it opened by now
 process.exit();
