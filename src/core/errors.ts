@@ -29,9 +29,11 @@ export const ERRORS = {
   RUN_VOID: { exit: 1, cure: 'The run was abandoned, or the slot or the source changed while it read. Run `dify-es migrate` again: it starts anew.' },
   TABLE_UNSUITABLE: { exit: 2, cure: 'The backfill reads Dify\'s own plain tables with id, tenant_id and created_at. Leave this table out with --data-type, or make it one.' },
   CLEANUP_RUNNING: { exit: 1, cure: 'Wait until cleanup-pg has ended: a backfill and a clean-up never run at once.' },
+  CLEANUP_REFUSED: { exit: 1, cure: 'Let what is named above end (an open backfill: run `dify-es migrate` again, or `dify-es migrate --abandon`), then run cleanup-pg again.' },
 
   KAFKA_UNREACHABLE: { exit: 3, cure: 'Check KAFKA_BROKERS, and that the brokers\' advertised listeners can be reached from here.' },
   KAFKA_AUTH: { exit: 2, cure: 'Check KAFKA_SASL_* and KAFKA_SSL_*.' },
+  GROUP_BUSY: { exit: 1, cure: 'Stop every `dify-es sink` and `dify-es run` of this group (a killed one leaves it after its session timeout); then run the same command again.' },
   KAFKA_TOPIC_MISSING: { exit: 1, cure: 'Run `dify-es setup`.' },
   KAFKA_LAYOUT_CHANGED: { exit: 1, cure: 'The number of partitions was changed, so rows would change partition and lose their order. Restore it, or start with a new KAFKA_TOPIC_PREFIX and a full migrate.' },
   KAFKA_FENCED: { exit: 1, cure: 'Another process has taken over this role. Stop one of the two.' },

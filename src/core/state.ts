@@ -157,11 +157,20 @@ export interface WriterRecord {
   readonly at: string;
 }
 
-/** What a person decided about a dead letter; without a record it is open. */
+/** What a person decided about one dead letter (`dlq accept`). */
 export interface LetterRecord {
   readonly state: 'accepted' | 'redriven';
   readonly why: string;
   readonly at: string;
+}
+
+/**
+ * What redrives did to a stretch of letters: `redriven`, or how often they failed. Offsets inclusive, ascending, each in
+ * one run at most; a letter in none is open and was never tried. Runs, because a record for each of some 100,000 letters
+ * would be read by every process at its start and kept in its memory.
+ */
+export interface LetterRunsRecord {
+  readonly runs: readonly (readonly [from: number, to: number, state: 'redriven' | number])[];
 }
 
 /** The keys of the control topic and what is behind each. */
@@ -181,6 +190,7 @@ export const stateKeys = {
   cleanup: (runId: string): string => `cleanup/run/${runId}`,
   writer: (transactionalId: string): string => `writer/${transactionalId}`,
   letter: (id: string): string => `dlq/${id}`,
+  letterRuns: (stretch: number): string => `dlq-runs/${stretch}`,
 } as const;
 
 /** Keys with one of these beginnings are written to Elasticsearch too: with Kafka's data deleted nothing may go stale. */

@@ -39,9 +39,10 @@ export function templateSettings({ elasticsearch }: Config): TemplateSettings {
 
 /**
  * A member of the consumer group, wired: Kafka → bulks → offsets. Sees to the templates first: people delete
- * `dify-*-template`, and an index made without them has the wrong mapping for ever.
+ * `dify-*-template`, and an index made without them has the wrong mapping for ever. `overSwitched`: a forced replay also
+ * writes what tenants had before they were switched.
  */
-export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}): Promise<SinkRun> {
+export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}, { overSwitched = false } = {}): Promise<SinkRun> {
   const { kafka, names, client, state } = platform;
   const templates = Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config)));
   const put = await ensureTemplates(client, templates);
@@ -54,6 +55,7 @@ export async function startSink(config: Config, platform: Platform, log: Logger,
     decode: decoder(createSchemaBook(state.control)),
     park: (parked) => letters.park(parked),
     ...tenantRules(state.control),
+    ...(overSwitched ? { isSwitched: () => false } : {}),
     searchTextBytes: config.elasticsearch.searchText ? DEFAULT_SEARCH_TEXT_BYTES : 0,
     maxBulkBytes: config.elasticsearch.bulkBytes,
     onTrouble: (trouble) => log.warn({ ...trouble }, 'waiting for Elasticsearch'),
@@ -93,7 +95,8 @@ export async function startSink(config: Config, platform: Platform, log: Logger,
   };
 }
 
-function decoder(book: SchemaBook): Decode {
+/** Reads what the publishers wrote; a schema that is not known yet is waited for. */
+export function decoder(book: SchemaBook): Decode {
   const shaped = (table: TableName, value: Buffer, { shape }: RowSchema) => {
     if (shape.table !== table) throw new RangeError(`a row of ${shape.table} in the topic of ${table}`);
     return { shape, cells: decodeRow(value, shape.columns.length) };

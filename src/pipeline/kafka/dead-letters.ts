@@ -1,8 +1,9 @@
 import type { DeadLetter, DeadLetterCause, TableName } from '../../core/contracts.ts';
-import { type ControlLog, type LetterRecord, stateKeys } from '../../core/state.ts';
+import { type ControlLog, type LetterRecord, type LetterRunsRecord, stateKeys } from '../../core/state.ts';
 import { createIdempotentWriter } from './idempotent-writer.ts';
 import type { KafkaClient } from './kafkajs.ts';
 import { letterRecord, type ParkedLetter, parseLetter } from './letter-format.ts';
+import { type RunState, stateAt, stretchOf, withStates } from './letter-runs.ts';
 import { createPartitionReader, readRange } from './partition-reader.ts';
 import type { TopicNames } from './topics.ts';
 
@@ -10,6 +11,8 @@ import type { TopicNames } from './topics.ts';
 export interface StoredLetter extends ParkedLetter {
   readonly id: string;
   readonly state: 'open' | LetterRecord['state'];
+  /** Redrives that failed. */
+  readonly attempts: number;
 }
 
 export interface LetterGroup {
@@ -28,8 +31,10 @@ export interface DeadLetters {
   /** Undefined when there is no such letter. */
   get(id: string): Promise<StoredLetter | undefined>;
   groups(): Promise<LetterGroup[]>;
-  /** Records what became of a letter; the letter itself stays where it is. */
+  /** Records a person's decision about a letter; the letter itself stays where it is. */
   settle(id: string, state: LetterRecord['state'], why: string): Promise<void>;
+  /** Records the outcome of a redrive, many letters in one record: settled, or failed once more and still open. */
+  tried(outcomes: ReadonlyMap<string, 'redriven' | 'failed'>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -50,7 +55,7 @@ export async function openDeadLetters(kafka: KafkaClient, names: TopicNames, con
       yield messages.flatMap((message) => {
         const letter = parseLetter(message.headers, message.value);
         const id = `${PARTITION}:${message.offset}`;
-        return letter ? [{ ...letter, id, state: control.get<LetterRecord>(stateKeys.letter(id))?.state ?? 'open' }] : [];
+        return letter ? [{ ...letter, id, ...stateOf(control, id) }] : [];
       });
     }
   }
@@ -76,8 +81,27 @@ export async function openDeadLetters(kafka: KafkaClient, names: TopicNames, con
       return [...groups.values()].sort((a, b) => b.open - a.open || (a.cause < b.cause ? -1 : 1));
     },
     settle: (id, state, why) => control.put(stateKeys.letter(id), { state, why, at: new Date().toISOString() } satisfies LetterRecord),
+    async tried(outcomes) {
+      for (const [stretch, ids] of Map.groupBy(outcomes.keys(), (id) => stretchOf(offsetOf(id)))) {
+        const key = stateKeys.letterRuns(stretch);
+        const runs = control.get<LetterRunsRecord>(key)?.runs ?? [];
+        const states = new Map(ids.map((id): [number, RunState] => [offsetOf(id), outcomes.get(id) === 'redriven' ? 'redriven' : failures(stateAt(runs, offsetOf(id))) + 1]));
+        await control.put(key, { runs: withStates(runs, states) } satisfies LetterRunsRecord);
+      }
+    },
     close: () => reader.close(),
   };
+}
+
+const offsetOf = (id: string): number => Number(id.slice(id.indexOf(':') + 1));
+const failures = (state: RunState | undefined): number => (typeof state === 'number' ? state : 0);
+
+/** A person's decision counts for more than what a redrive did. */
+function stateOf(control: ControlLog, id: string): Pick<StoredLetter, 'state' | 'attempts'> {
+  const offset = offsetOf(id);
+  const tried = stateAt(control.get<LetterRunsRecord>(stateKeys.letterRuns(stretchOf(offset)))?.runs ?? [], offset);
+  const decided = control.get<LetterRecord>(stateKeys.letter(id))?.state;
+  return { state: decided ?? (tried === 'redriven' ? tried : 'open'), attempts: failures(tried) };
 }
 
 function count(groups: Map<string, LetterGroup>, { cause, table, state, at }: StoredLetter): void {

@@ -14,7 +14,7 @@ import type { DecodedMessage } from './wire/decode-batches.ts';
 const READ_COMMITTED = 1;
 const READ_UNCOMMITTED = 0;
 
-interface Cluster {
+export interface Cluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
   isConnected(): boolean;
@@ -25,14 +25,20 @@ interface Cluster {
   findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>;
   findTopicPartitionMetadata(topic: string): readonly { partitionId: number }[];
   findBroker(node: { nodeId: string }): Promise<Broker>;
+  findGroupCoordinator(group: { groupId: string }): Promise<Coordinator>;
   fetchTopicsOffset(topics: readonly { topic: string; partitions: readonly { partition: number }[]; fromBeginning: boolean }[]): Promise<{ topic: string; partitions: { partition: number; offset: string }[] }[]>;
+}
+
+export interface Coordinator {
+  offsetCommit(request: unknown): Promise<unknown>;
 }
 
 interface Broker {
   fetch(request: unknown): Promise<{ responses: { topicName: string; partitions: ({ partition: number } & Record<string, unknown>)[] }[] }>;
 }
 
-function createCluster(kafka: KafkaClient): Cluster {
+/** Throws INTERNAL when kafkajs hides it otherwise. */
+export function createCluster(kafka: KafkaClient): Cluster {
   const symbol = Object.getOwnPropertySymbols(kafka).find(({ description }) => description === 'private:Kafka:createCluster');
   if (!symbol) throw new DifyEsError('INTERNAL', 'kafkajs has no cluster to read with');
   const create = (kafka as unknown as Record<symbol, (options: unknown) => Cluster>)[symbol]!;

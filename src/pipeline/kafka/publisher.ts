@@ -36,7 +36,7 @@ export interface PublisherOptions {
 const LIMITS: RequestLimits = { batchBytes: 1 << 20, requestBytes: 8 << 20 };
 
 /** Bytes around a record in a batch: the batch's header, lengths, and what the codec may add to bytes that do not pack. */
-const OVERHEAD = 256 * 1024;
+export const OVERHEAD = 256 * 1024;
 
 export function createPublisher(options: PublisherOptions): Publisher {
   const { names, control, encoding, role, logger } = options;
