@@ -7,8 +7,8 @@ export interface DocumentPlan {
   readonly columns: readonly PlannedColumn[];
   /** The cells that feed search_text, in the order of the connector. */
   readonly search: readonly { readonly index: number; readonly json: boolean }[];
-  /** Scratch of the writer: which JSON cells of the row at hand were proven. */
-  readonly proven: boolean[];
+  /** Scratch of the writer: where in it the JSON cells of the row at hand were spliced in, -1 for those that are none. */
+  readonly spliced: number[];
 }
 
 export interface PlannedColumn {
@@ -31,7 +31,7 @@ export function planOf(connector: Connector, shape: RowShape): DocumentPlan {
     return { index, kind: spec?.kind ?? 'text', name: Buffer.from(name), ifNull: nothing === undefined ? undefined : Buffer.from(name + nothing) };
   });
   const search = connector.searchText.map((column) => ({ index: shape.columns.indexOf(column), json: connector.columns[column]?.kind === 'json' }));
-  return { columns, search: search.filter(({ index }) => index >= 0), proven: shape.columns.map(() => false) };
+  return { columns, search: search.filter(({ index }) => index >= 0), spliced: shape.columns.map(() => -1) };
 }
 
 /**

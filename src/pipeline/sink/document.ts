@@ -50,9 +50,9 @@ export class DocumentWriter {
       writer.raw(column.name);
       if (column.kind === 'json') {
         jsonColumns++;
-        const proven = !distrustJson && spliceJson(writer, cell);
-        plan.proven[column.index] = proven;
-        if (!proven) {
+        const at = distrustJson ? -1 : spliceJson(writer, cell);
+        plan.spliced[column.index] = at;
+        if (at < 0) {
           invalidJson++;
           writeInvalidJson(writer, cell);
         }
@@ -78,7 +78,8 @@ export class DocumentWriter {
       const cell = cells[index]!;
       const share = Math.floor((this.options.searchTextBytes - text.length) / (at + 1));
       if (cell === null || cell.length === 0 || share <= 0) continue;
-      if (json && plan.proven[index]) text.json(cell, 0, cell.length, share);
+      const spliced = json ? plan.spliced[index]! : -1;
+      if (spliced >= 0) text.json(spliced, spliced + cell.length, share);
       else text.plain(cell, share);
     }
     if (text.length === 0) writer.length = before;
@@ -100,14 +101,14 @@ const QUOTE = 0x22;
 const SEARCH_FIELD = Buffer.from(`,"${SEARCH_TEXT}":"`);
 const INVALID = Buffer.from('{"_invalid_json":');
 
-/** Appends the text itself if it is proven to be JSON; otherwise nothing is appended and the answer is false. */
-function spliceJson(writer: ByteWriter, cell: Buffer): boolean {
+/** Appends the text itself if it is proven to be JSON and returns where it is; otherwise appends nothing: -1. */
+function spliceJson(writer: ByteWriter, cell: Buffer): number {
   const start = writer.length;
   writer.reserve(cell.length + 1);
   writer.raw(cell);
-  if (proveJson(writer.bytes, writer.words, start, writer.length)) return true;
+  if (proveJson(writer.bytes, writer.words, start, writer.length)) return start;
   writer.length = start;
-  return false;
+  return -1;
 }
 
 function writeInvalidJson(writer: ByteWriter, cell: Buffer): void {

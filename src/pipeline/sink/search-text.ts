@@ -1,4 +1,5 @@
 import type { ByteWriter } from './byte-writer.ts';
+import { plainRun } from './json-validity.ts';
 
 /*
  * `search_text`: the full-text search that the disabled JSON fields cannot give. It holds the string values of the JSON
@@ -31,27 +32,27 @@ export class SearchTextWriter {
     if (this.writer.length === from && this.length > 0) this.writer.length--;
   }
 
-  /** The string values of proven JSON in bytes[start, end), until `limit` more bytes are written. */
-  json(bytes: Buffer, start: number, end: number, limit: number): void {
+  /**
+   * The string values of proven JSON that the writer itself holds in [start, end), until `limit` more bytes are written.
+   * From there and not from the cell, since there it lies on whole words.
+   */
+  json(start: number, end: number, limit: number): void {
     const stop = this.writer.length + limit;
+    const { bytes, words } = this.writer;
     let at = start;
     while (at < end && this.writer.length < stop) {
       if (bytes[at++] !== QUOTE) continue;
       const from = at;
       let escapes = false;
-      for (let byte = bytes[at]!; byte !== QUOTE; byte = bytes[at]!) {
-        if (byte === BACKSLASH) {
-          escapes = true;
-          at++;
-        }
-        at++;
+      while (bytes[(at = plainRun(bytes, words, at))] === BACKSLASH) {
+        escapes = true;
+        at += 2;
       }
       const to = at++;
       if (to === from || isKey(bytes, at, end)) continue;
       this.separate();
-      const room = stop - this.writer.length;
       if (escapes) this.unescaped(bytes, from, to, stop);
-      else this.writer.raw(bytes, from, cutUtf8(bytes, from, Math.min(to, from + Math.max(0, room))));
+      else this.writer.raw(bytes, from, cutUtf8(bytes, from, Math.min(to, from + Math.max(0, stop - this.writer.length))));
     }
   }
 
