@@ -124,6 +124,15 @@ export interface SwitchedRecord {
   readonly lsn: string;
 }
 
+/** `cutover` found the tenant ready to be switched, and on what grounds. Taken back when a later look says no. */
+export interface ReadyRecord {
+  readonly tenantId: string;
+  readonly at: string;
+  /** The drain point up to which both ends were equal. */
+  readonly lsn: string;
+  readonly evidence: readonly { readonly subject: string; readonly message: string }[];
+}
+
 /** Rows of this month and before are settled as `expired` for the tenant: their indices were dropped. */
 export interface RetentionRecord {
   readonly tenantId: string;
@@ -184,6 +193,7 @@ export const stateKeys = {
   required: (table: TableName): string => `backfill/required/${table}`,
   columns: (table: TableName): string => `columns/${table}`,
   truncate: (table: TableName, lsn: string): string => `truncate/${table}/${lsn}`,
+  ready: (tenantId: string): string => `tenant/ready/${tenantId}`,
   switched: (tenantId: string): string => `tenant/switched/${tenantId}`,
   retention: (tenantId: string): string => `tenant/retention/${tenantId}`,
   archived: (tenantId: string, table: TableName): string => `tenant/archived/${tenantId}/${table}`,
@@ -194,7 +204,7 @@ export const stateKeys = {
 } as const;
 
 /** Keys with one of these beginnings are written to Elasticsearch too: with Kafka's data deleted nothing may go stale. */
-export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'backfill/required/'] as const;
+export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'cleanup/', 'backfill/required/'] as const;
 
 /**
  * A view of the control topic that follows it. `put` returns when the brokers have acknowledged the record and this
