@@ -2,7 +2,9 @@ import type pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partitionOf } from '../../../src/core/row-key.ts';
+import { stateKeys, type SwitchedRecord } from '../../../src/core/state.ts';
 import { createKafka } from '../../../src/pipeline/kafka/client.ts';
+import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
 import { findRecords } from '../../../src/pipeline/kafka/find-records.ts';
 import { ConfigResourceTypes } from '../../../src/pipeline/kafka/kafkajs.ts';
 import { createPartitionReader } from '../../../src/pipeline/kafka/partition-reader.ts';
@@ -143,8 +145,25 @@ describe('replay', () => {
     await pipeline.equal();
   });
 
+  it('leaves a switched tenant alone unless it is forced', async () => {
+    const tenantId = tenants[0]!;
+    const documents = async (): Promise<number> => {
+      await fetch(`${here.elasticsearchUrl}/${here.indexPrefix}-*/_refresh`, { method: 'POST' });
+      return ((await (await fetch(`${here.elasticsearchUrl}/${here.indexPrefix}-workflow-*-${tenantId}-*/_count`)).json()) as { count: number }).count;
+    };
+    const before = await documents();
+    await sink.stop();
+    const control = await openControlLog({ kafka, topic: names.control, logger: pino({ level: 'silent' }) });
+    await control.put(stateKeys.switched(tenantId), { tenantId, at: new Date().toISOString(), lsn: '0/0' } satisfies SwitchedRecord);
+    await control.close();
+    await dropAllIndices();
+    expect(await pipeline.verb(['replay', '--from-beginning', '--run'])).toContain('1 tenants are switched');
+    expect(await documents()).toBe(0);
+    await pipeline.verb(['replay', '--from-beginning', '--run', '--force']);
+    expect(await documents()).toBe(before);
+  });
+
   it('stops cleanly', async () => {
     await stream.stop();
-    await sink.stop();
   });
 });
