@@ -1,0 +1,139 @@
+import type pg from 'pg';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CLEANUP_MARKER } from '../../../src/core/contracts.ts';
+import { stateKeys, type BackfillRun, type CleanupRun, type ControlLog } from '../../../src/core/state.ts';
+import type { CleanupReport } from '../../../src/ops/cleanup-pg/report.ts';
+import { createKafka } from '../../../src/pipeline/kafka/client.ts';
+import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
+import { createLetterWriter } from '../../../src/pipeline/kafka/dead-letters.ts';
+import { topicNames } from '../../../src/pipeline/kafka/topics.ts';
+import { loadDataset } from '../../support/dify/generator.ts';
+import { createDifySchema } from '../../support/dify/schema.ts';
+import { Pipeline } from '../../support/pipeline.ts';
+import { isolate } from '../../support/servers.ts';
+import { Archive } from './archive.ts';
+
+const here = isolate(import.meta.filename);
+const pipeline = new Pipeline({ ...here.env, KAFKA_PARTITIONS: '2' });
+const silent = pino({ level: 'silent' });
+const BEFORE = '2025-02-01';
+let db: pg.Client;
+let archive: Archive;
+let tenant = '';
+let other = '';
+
+interface Row {
+  readonly id: string;
+  readonly tenant_id: string;
+  readonly created_at: string;
+}
+
+const cleanup = async (...more: string[]): Promise<CleanupReport & { warnings: string[] }> =>
+  JSON.parse(await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', BEFORE, '--batch-size', '20', '--pause', '0', '--json', ...more])) as CleanupReport & { warnings: string[] };
+const counts = (report: CleanupReport) => Object.fromEntries(report.tables.map(({ table, looked, deleted, stayed }) => [table, { looked, deleted, stay: Object.fromEntries(Object.entries(stayed).filter(([, count]) => count > 0)) }]));
+const inScope = async (table: string): Promise<number> => (await db.query(`SELECT FROM ${table} WHERE tenant_id = $1 AND created_at < $2`, [tenant, BEFORE])).rowCount!;
+const outOfScope = async (): Promise<unknown> =>
+  (await db.query(`SELECT (SELECT count(*) FROM workflow_runs WHERE NOT (tenant_id = $1 AND created_at < $2)) AS runs, (SELECT count(*) FROM workflow_node_executions WHERE NOT (tenant_id = $1 AND created_at < $2)) AS nodes,
+    (SELECT count(*) FROM workflow_app_logs WHERE NOT (tenant_id = $1 AND created_at < $2)) AS logs, (SELECT count(*) FROM workflow_node_execution_offload WHERE NOT (tenant_id = $1 AND created_at < $2)) AS offload`, [tenant, BEFORE])).rows;
+const rows = async (sql: string, values: unknown[]): Promise<Row[]> => (await db.query<Row>(sql, values)).rows;
+const documentOf = (index: string, { id, tenant_id: owner, created_at: createdAt }: Row): string => `${here.elasticsearchUrl}/${here.indexPrefix}-${index}-${owner}-${createdAt.slice(0, 7).replace('-', '.')}/_doc/${id}`;
+const exists = async (url: string): Promise<boolean> => ((await (await fetch(url)).json()) as { found: boolean }).found;
+
+async function withControl<T>(use: (control: ControlLog) => Promise<T>): Promise<T> {
+  const control = await openControlLog({ kafka: createKafka({ brokers: here.brokers, clientId: 'test' }, silent), topic: topicNames(here.topicPrefix).control, logger: silent });
+  try {
+    return await use(control);
+  } finally {
+    await control.close();
+  }
+}
+
+beforeAll(async () => {
+  db = await pipeline.connect();
+  await createDifySchema(db);
+  const data = await loadDataset(db, { seed: 5, tenants: 2, runs: 60, nodesPerRun: 2, rowSize: 1800, offloadShare: 0.3, months: ['2025-01', '2025-02'] });
+  [tenant, other] = [data.tenants[0]!, data.tenants[1]!];
+  archive = await Archive.open(here.env);
+  await pipeline.verb(['setup']);
+  await pipeline.start('run');
+  await pipeline.verb(['migrate']);
+  await pipeline.drained();
+});
+afterAll(async () => {
+  await pipeline.killAll();
+  await archive?.close();
+  await db?.end();
+});
+
+describe('cleanup-pg', () => {
+  it('refuses what is no tenant and no date before anything is touched', async () => {
+    await pipeline.verb(['cleanup-pg'], 2);
+    await pipeline.verb(['cleanup-pg', '--tenant-id', '*', '--before-date', BEFORE], 2);
+    await pipeline.verb(['cleanup-pg', '--tenant-id', `${tenant},${other}`, '--before-date', BEFORE], 2);
+    await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', '2999-01-01'], 2);
+    await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', "2025-01-01' OR true --"], 2);
+  });
+
+  it('refuses while a backfill is open, also one whose process is gone', async () => {
+    const open: BackfillRun = { runId: 'x', state: 'open', epoch: 1, slot: here.slot, barrierLsn: '0/1', filter: { tables: [], tenantIds: [], from: null, before: null }, workers: 1, tables: {}, startedAt: '2025-01-01T00:00:00Z', endedAt: null };
+    await withControl((control) => control.put(stateKeys.run('x'), open));
+    expect(await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', BEFORE, '--json'], 1)).toContain('CLEANUP_REFUSED');
+    await withControl((control) => control.remove(stateKeys.run('x')));
+    expect(await archive.count()).toBe(0);
+  });
+
+  it('leaves rows without an equal document and their parents, deletes the others, and no document', async () => {
+    const [node] = await rows('SELECT n.id::text, n.tenant_id::text, n.created_at::text FROM workflow_node_executions n WHERE tenant_id = $1 AND created_at < $2 LIMIT 1', [tenant, BEFORE]);
+    const [log, parked] = await rows(
+      `SELECT l.id::text, l.tenant_id::text, l.created_at::text FROM workflow_app_logs l WHERE tenant_id = $1 AND created_at < $2
+       AND workflow_run_id <> (SELECT workflow_run_id FROM workflow_node_executions WHERE id = $3) LIMIT 2`, [tenant, BEFORE, node!.id]);
+    await fetch(documentOf('workflow-node-executions', node!), { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{"title":"other"}' });
+    await fetch(documentOf('workflow-app-logs', log!), { method: 'DELETE' });
+    const letters = createLetterWriter(createKafka({ brokers: here.brokers, clientId: 'test' }, silent), topicNames(here.topicPrefix));
+    await letters.park([{ cause: 'refused', detail: 'test', table: 'workflow_app_logs', key: { id: parked!.id, tenantId: tenant, createdAt: parked!.created_at }, version: null, origin: { stage: 'sink' }, value: null }]);
+    await letters.close();
+
+    const [runs, nodes, logs, offload] = [await inScope('workflow_runs'), await inScope('workflow_node_executions'), await inScope('workflow_app_logs'), await inScope('workflow_node_execution_offload')];
+    const untouched = await outOfScope();
+    const expected = {
+      workflow_node_execution_offload: { looked: offload, deleted: offload, stay: {} },
+      workflow_node_executions: { looked: nodes, deleted: nodes - 1, stay: { different: 1 } },
+      workflow_app_logs: { looked: logs, deleted: logs - 2, stay: { missing: 1, 'dead-lettered': 1 } },
+    };
+
+    const dry = await cleanup('--dry-run');
+    expect(counts(dry)).toEqual({ ...expected, workflow_runs: { looked: runs, deleted: runs, stay: {} } });
+    expect(await archive.count()).toBe(0);
+
+    const done = await cleanup();
+    expect(counts(done)).toEqual({ ...expected, workflow_runs: { looked: runs, deleted: runs - 3, stay: { 'has-children': 3 } } });
+    expect(done.warnings.join('\n')).toMatch(/no longer show.*replica.*backup.*rewrite/is);
+    await pipeline.drained();
+    expect(await archive.count()).toBe(offload + nodes + logs + runs - 6);
+    expect(await archive.lost()).toEqual([]);
+    expect(await outOfScope()).toEqual(untouched);
+    const runsKept = await withControl(async (control) => control.entries<CleanupRun>(stateKeys.cleanup('')).map(([, run]) => run.state));
+    expect(runsKept).toEqual(['done']);
+  });
+
+  it('takes the rest once it was repaired, and a validation is not alarmed by what is gone', async () => {
+    await pipeline.verb(['validate', '--full', '--repair']);
+    await pipeline.drained();
+    expect(counts(await cleanup()).workflow_node_executions).toEqual({ looked: 1, deleted: 1, stay: {} });
+    expect(await inScope('workflow_app_logs')).toBe(1);
+    await pipeline.drained();
+    const report = JSON.parse(await pipeline.verb(['validate', '--full', '--json'])) as { verdict: string; apart: Record<string, number> };
+    expect(report).toMatchObject({ verdict: 'equal', apart: { archived: await archive.count() } });
+  });
+
+  it('lets nobody else keep documents from their deletes by its marker', async () => {
+    const [row] = await rows('SELECT id::text, tenant_id::text, created_at::text FROM workflow_app_logs WHERE tenant_id = $1 LIMIT 1', [other]);
+    await db.query('BEGIN');
+    await db.query('SELECT pg_logical_emit_message(true, $1, $2)', [CLEANUP_MARKER, 'never-announced']);
+    await db.query('DELETE FROM workflow_app_logs WHERE id = $1', [row!.id]);
+    await db.query('COMMIT');
+    await pipeline.drained();
+    expect(await exists(documentOf('workflow-app-logs', row!))).toBe(false);
+  });
+});
