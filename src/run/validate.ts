@@ -23,6 +23,8 @@ export interface ValidateOptions {
   readonly request: ValidateRequest;
   /** `rows`: missing and stale ones are sent again; `rows-and-extra`: and surplus documents deleted. */
   readonly repair: 'no' | 'rows' | 'rows-and-extra';
+  /** Compared like any other though Elasticsearch is its truth. */
+  readonly regardlessOfSwitch?: string;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: ValidateProgress) => void;
 }
@@ -34,10 +36,11 @@ export interface ValidateResult {
 }
 
 /** The comparison of both ends, wired. */
-export async function runValidate(config: Config, platform: Platform, { request, repair, signal, onProgress }: ValidateOptions, log: Logger): Promise<ValidateResult> {
+export async function runValidate(config: Config, platform: Platform, { request, repair, regardlessOfSwitch, signal, onProgress }: ValidateOptions, log: Logger): Promise<ValidateResult> {
   const { client, state } = platform;
   const prefix = config.elasticsearch.indexPrefix;
-  const known = await knownBoundaries(config, platform);
+  const recorded = await knownBoundaries(config, platform);
+  const known = { ...recorded, switched: new Set([...recorded.switched].filter((tenant) => tenant !== regardlessOfSwitch)) };
   const before = requirements(state.control, request.tables);
   const drainer = await openDrainer(config, platform, log, signal);
   const scanning = await connect(pgTarget(config), { role: 'validate' });

@@ -1,0 +1,105 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { Config } from '../../config/config.ts';
+import { TABLES } from '../../core/contracts.ts';
+import { DifyEsError } from '../../core/errors.ts';
+import { formatLsn } from '../../core/lsn.ts';
+import { stateKeys, type ReadyRecord, type SwitchedRecord } from '../../core/state.ts';
+import { qualifiedName } from '../../pipeline/backfill/table-source.ts';
+import { connect, query, type Queryable } from '../../pipeline/capture/pg-connection.ts';
+import { pgTarget } from '../../run/connections.ts';
+import { openDrainer } from '../../run/drain.ts';
+import type { Platform } from '../../run/platform.ts';
+import { compare, countLetters } from './assess.ts';
+
+export interface ConfirmOptions {
+  readonly tenantIds: readonly string[];
+  /** PostgreSQL must not have been written for the tenants for so long. */
+  readonly quietMs: number;
+  readonly limitMs: number;
+  readonly signal: AbortSignal;
+}
+
+export interface Confirmed {
+  readonly switched: readonly SwitchedRecord[];
+  /** PostgreSQL was written for a tenant while it was recorded: a process of Dify still has the old settings. */
+  readonly writtenMeanwhile: boolean;
+}
+
+/**
+ * Records that Elasticsearch is the truth of these tenants: after Dify was restarted with the settings for writes.
+ *
+ * Every row that Dify wrote to PostgreSQL before its restart has to be in Elasticsearch first, since the sinks leave
+ * these tenants alone from then on. So: silence, then the drain point, and still the same rows as before it.
+ */
+export async function confirmSwitch(config: Config, platform: Platform, { tenantIds, quietMs, limitMs, signal }: ConfirmOptions, log: Logger): Promise<Confirmed> {
+  const { control } = platform.state;
+  await control.refresh();
+  for (const tenantId of tenantIds) {
+    if (!control.get<ReadyRecord>(stateKeys.ready(tenantId))) throw new DifyEsError('ANSWER_NO', `${tenantId} was not found ready: run dify-es cutover --tenant-id ${tenantId} first`);
+    const { open } = await countLetters(platform, tenantId);
+    if (open > 0) throw new DifyEsError('ANSWER_NO', `${open} dead letters of ${tenantId} are open: nothing would redrive them after the switch`);
+  }
+  const db = await connect(pgTarget(config), { role: 'cutover' });
+  const drainer = await openDrainer(config, platform, log, signal);
+  const look = (): Promise<string> => fingerprint(db, config.postgres.schema, tenantIds);
+  try {
+    const deadline = performance.now() + limitMs;
+    let seen = await look();
+    for (;;) {
+      await sleep(quietMs, undefined, { signal });
+      let now = await look();
+      if (now === seen) {
+        const { lsn } = await drainer.drain();
+        now = await look();
+        if (now === seen) return await record(lsn, now);
+      }
+      seen = now;
+      if (performance.now() > deadline) throw new DifyEsError('ANSWER_NO', 'PostgreSQL is still being written for these tenants: a process of Dify has the old settings');
+      log.info('PostgreSQL is still being written for these tenants');
+    }
+  } finally {
+    await Promise.allSettled([drainer.close(), db.end()]);
+  }
+
+  async function record(lsn: Parameters<typeof formatLsn>[0], before: string): Promise<Confirmed> {
+    const switched = tenantIds.map((tenantId): SwitchedRecord => ({ tenantId, at: new Date().toISOString(), lsn: formatLsn(lsn) }));
+    for (const one of switched) await control.put(stateKeys.switched(one.tenantId), one);
+    return { switched, writtenMeanwhile: (await look()) !== before };
+  }
+}
+
+/** Another text as soon as a row of the tenants was inserted, changed or deleted. Reads their rows, without TOAST. */
+async function fingerprint(db: Queryable, schema: string, tenantIds: readonly string[]): Promise<string> {
+  const parts: string[] = [];
+  for (const table of TABLES) {
+    const name = qualifiedName(schema, table);
+    const [found] = await query<{ oid: string | null }>(db, 'SELECT to_regclass($1)::text AS oid', [name]);
+    if (!found?.oid) continue;
+    const [row] = await query<{ text: string }>(db, `SELECT count(*) || '/' || coalesce(sum(hashtextextended(id::text || ' ' || xmin::text, 0)), 0) AS text FROM ONLY ${name} WHERE tenant_id = ANY ($1::uuid[])`, [tenantIds]);
+    parts.push(row!.text);
+  }
+  return parts.join(' ');
+}
+
+export type Reverted = { readonly was: 'not-switched' | 'switched'; readonly onlyInElasticsearch: number; readonly differences: number; readonly done: boolean };
+
+/**
+ * The way back. Before the writes were switched PostgreSQL has everything. Afterwards it lacks what Dify wrote since: the
+ * record is taken back only when both ends are equal, or by force.
+ */
+export async function revertSwitch(config: Config, platform: Platform, tenantId: string, force: boolean, log: Logger, signal: AbortSignal): Promise<Reverted> {
+  const { control } = platform.state;
+  await control.refresh();
+  if (!control.get<SwitchedRecord>(stateKeys.switched(tenantId))) {
+    if (control.get(stateKeys.ready(tenantId)) !== undefined) await control.remove(stateKeys.ready(tenantId));
+    return { was: 'not-switched', onlyInElasticsearch: 0, differences: 0, done: true };
+  }
+  const { verdict, difyOwn, differences } = await compare(config, platform, tenantId, log, signal);
+  const done = force || (verdict === 'equal' && difyOwn === 0);
+  if (done) {
+    await control.remove(stateKeys.switched(tenantId));
+    if (control.get(stateKeys.ready(tenantId)) !== undefined) await control.remove(stateKeys.ready(tenantId));
+  }
+  return { was: 'switched', onlyInElasticsearch: difyOwn, differences, done };
+}

@@ -1,0 +1,127 @@
+import type { Client } from '@elastic/elasticsearch';
+import { CONNECTORS } from '../../connector/registry.ts';
+import { esError } from '../../pipeline/sink/elastic-errors.ts';
+import { indexName, parseIndexName, tenantPattern } from '../../pipeline/sink/index-name.ts';
+import { ensureTemplates, templateOf, templateStates, type IndexTemplate, type TemplateSettings, type TemplateState } from '../../pipeline/sink/templates.ts';
+import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
+import { isQuickRefresh } from './findings.ts';
+
+const CONNECTOR_LIST = Object.values(CONNECTORS);
+const QUICK = '1s';
+
+/** What Elasticsearch says about a tenant that is to be switched. */
+export interface TenantIndices {
+  /** Names of indices whose fields are not those of our template. */
+  readonly wrongMapping: readonly string[];
+  readonly slow: readonly string[];
+  readonly comingSlow: readonly string[];
+  readonly templates: ReadonlyMap<string, TemplateState>;
+  readonly shards: { readonly used: number; readonly limit: number; readonly needed: number };
+}
+
+/** `YYYY.MM` of the month of `now` and of the one after it, UTC. */
+export function monthsToCome(now: Date): [current: string, next: string] {
+  const month = (offset: number): string => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + offset, 1)).toISOString().slice(0, 7).replace('-', '.');
+  return [month(0), month(1)];
+}
+
+/** Reads only. */
+export async function readTenantIndices(client: Client, tenantId: string, settings: TemplateSettings, now: Date): Promise<TenantIndices> {
+  const [current, next] = monthsToCome(now);
+  const indices = await readIndices(client, tenantId, settings.prefix);
+  const expected = new Map(CONNECTOR_LIST.map((connector) => [connector.table, propertiesOf(templateOf(connector, settings))]));
+  const slow: string[] = [];
+  const wrongMapping: string[] = [];
+  for (const [name, { refresh, mappings }] of indices) {
+    const parts = parseIndexName(settings.prefix, CONNECTOR_LIST, name)!;
+    if (parts.month >= current && !isQuickRefresh(refresh)) slow.push(name);
+    if (!hasMapping(mappings, expected.get(parts.connector.table)!)) wrongMapping.push(name);
+  }
+  const comingSlow: string[] = [];
+  for (const connector of CONNECTOR_LIST) {
+    for (const month of [current, next]) {
+      const name = indexName(settings.prefix, connector, tenantId, month);
+      if (!indices.has(name) && !isQuickRefresh(await refreshToCome(client, name))) comingSlow.push(name);
+    }
+  }
+  return {
+    wrongMapping, slow, comingSlow,
+    templates: await templateStates(client, CONNECTOR_LIST.map((connector) => templateOf(connector, settings))),
+    shards: await readShards(client, CONNECTOR_LIST.length * settings.shards * (1 + settings.replicas)),
+  };
+}
+
+/**
+ * Sets the refresh interval of the tenant's indices, and puts a template of the tenant's own for those to come: see
+ * docs/decisions/0009-refresh-of-switched-tenants.md. Returns what was changed.
+ */
+export async function prepareTenant(client: Client, tenantId: string, settings: TemplateSettings): Promise<{ indices: string[]; templates: string[] }> {
+  const templates = await ensureTemplates(client, tenantTemplates(tenantId, settings));
+  const slow = [...(await readIndices(client, tenantId, settings.prefix))].filter(([, { refresh }]) => !isQuickRefresh(refresh)).map(([name]) => name);
+  for (const name of slow) {
+    try {
+      await client.transport.request({ method: 'PUT', path: `/${encodeURIComponent(name)}/_settings`, body: { 'index.refresh_interval': QUICK } });
+    } catch (error) {
+      throw esError(error);
+    }
+  }
+  return { indices: slow, templates };
+}
+
+/** As the common ones, for this tenant alone and with a priority above them: two that meet must not have the same. */
+export function tenantTemplates(tenantId: string, settings: TemplateSettings): IndexTemplate[] {
+  return CONNECTOR_LIST.map((connector) => {
+    const common = templateOf(connector, { ...settings, refreshInterval: QUICK, priority: (settings.priority ?? 500) + 10 });
+    return { name: common.name.replace(/-template$/, `-${tenantId}-template`), body: { ...common.body, index_patterns: [tenantPattern(settings.prefix, connector, tenantId)] } };
+  });
+}
+
+interface IndexFacts {
+  readonly refresh: string | undefined;
+  readonly mappings: Mappings;
+}
+interface Mappings {
+  readonly dynamic?: unknown;
+  readonly properties?: Readonly<Record<string, { readonly type?: string; readonly enabled?: unknown }>>;
+}
+
+async function readIndices(client: Client, tenantId: string, prefix: string): Promise<Map<string, IndexFacts>> {
+  interface Answer { settings: Record<string, string>; mappings: Mappings }
+  const found = new Map<string, IndexFacts>();
+  for (const connector of CONNECTOR_LIST) {
+    const answer = await ask<Record<string, Answer>>(client, `/${tenantPattern(prefix, connector, tenantId)}`, { flat_settings: 'true', expand_wildcards: 'open' });
+    for (const [name, { settings, mappings }] of Object.entries(answer)) {
+      if (parseIndexName(prefix, [connector], name)) found.set(name, { refresh: settings['index.refresh_interval'], mappings });
+    }
+  }
+  return found;
+}
+
+/** What the server itself says an index of that name would get, whoever's template wins. */
+async function refreshToCome(client: Client, name: string): Promise<string | undefined> {
+  try {
+    const answer = await client.transport.request<{ template?: { settings?: { index?: { refresh_interval?: string } } } }>({ method: 'POST', path: `/_index_template/_simulate_index/${encodeURIComponent(name)}` });
+    return answer.template?.settings?.index?.refresh_interval;
+  } catch (error) {
+    throw esError(error);
+  }
+}
+
+function propertiesOf({ body }: IndexTemplate): NonNullable<Mappings['properties']> {
+  return (body.template.mappings as Mappings).properties ?? {};
+}
+
+/** Every field of ours with its type, and nothing mapped by guessing. */
+function hasMapping(actual: Mappings, expected: NonNullable<Mappings['properties']>): boolean {
+  if (String(actual.dynamic) !== 'false') return false;
+  return Object.entries(expected).every(([name, { type, enabled }]) => {
+    const field = actual.properties?.[name];
+    return field !== undefined && (field.type ?? 'object') === (type ?? 'object') && String(field.enabled ?? true) === String(enabled ?? true);
+  });
+}
+
+async function readShards(client: Client, needed: number): Promise<TenantIndices['shards']> {
+  const health = await ask<Health>(client, '/_cluster/health');
+  const settings = await ask<ClusterSettings>(client, '/_cluster/settings', { include_defaults: 'true', filter_path: '*.cluster.max_shards_per_node' });
+  return { used: health.active_shards + health.unassigned_shards, limit: Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000) * health.number_of_data_nodes, needed };
+}

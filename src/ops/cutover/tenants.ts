@@ -1,0 +1,51 @@
+import type { Client } from '@elastic/elasticsearch';
+import type { Config } from '../../config/config.ts';
+import { TABLES } from '../../core/contracts.ts';
+import { stateKeys, type ControlLog, type ReadyRecord, type SwitchedRecord } from '../../core/state.ts';
+import { connect } from '../../pipeline/capture/pg-connection.ts';
+import { pgTarget } from '../../run/connections.ts';
+import { readElastic } from '../status/elastic-status.ts';
+import { tenantsOf } from '../validate/sample.ts';
+import { Source } from '../validate/source.ts';
+
+export interface TenantRow {
+  readonly tenantId: string;
+  /** `open`: not looked at, or the last look said no. */
+  readonly state: 'open' | 'ready' | 'switched';
+  readonly since: string | null;
+  readonly indices: number;
+  readonly documents: number;
+}
+
+/** Every tenant of PostgreSQL and of Elasticsearch, by id. */
+export async function listTenants(config: Config, platform: { readonly client: Client; readonly state: { readonly control: ControlLog } }): Promise<TenantRow[]> {
+  const { control } = platform.state;
+  await control.refresh();
+  const { indices } = await readElastic(platform.client, config.elasticsearch.indexPrefix, null, { clusterName: '', version: '', nodes: 0 });
+  const byTenant = Map.groupBy(indices, ({ tenantId }) => tenantId);
+  const all = new Set([...byTenant.keys(), ...(await tenantsOfSource(config))]);
+  return [...all].sort().map((tenantId): TenantRow => {
+    const switched = control.get<SwitchedRecord>(stateKeys.switched(tenantId));
+    const ready = control.get<ReadyRecord>(stateKeys.ready(tenantId));
+    const own = byTenant.get(tenantId) ?? [];
+    return {
+      tenantId, state: switched ? 'switched' : ready ? 'ready' : 'open', since: switched?.at ?? ready?.at ?? null,
+      indices: own.length, documents: own.reduce((sum, { documents }) => sum + documents, 0),
+    };
+  });
+}
+
+async function tenantsOfSource(config: Config): Promise<Set<string>> {
+  const db = await connect(pgTarget(config), { role: 'cutover', statementTimeoutMs: 60_000 });
+  try {
+    const source = new Source({ scanning: db, lookup: db }, config.postgres.schema);
+    const found = new Set<string>();
+    for (const table of TABLES) {
+      const open = await source.open(table);
+      for (const tenant of (open && (await tenantsOf(source, open))) ?? []) found.add(tenant);
+    }
+    return found;
+  } finally {
+    await db.end().catch(() => undefined);
+  }
+}

@@ -1,0 +1,125 @@
+import type pg from 'pg';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stateKeys, type ReadyRecord, type SwitchedRecord } from '../../../src/core/state.ts';
+import type { Assessment } from '../../../src/ops/cutover/assess.ts';
+import { createKafka } from '../../../src/pipeline/kafka/client.ts';
+import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
+import { topicNames } from '../../../src/pipeline/kafka/topics.ts';
+import { loadDataset } from '../../support/dify/generator.ts';
+import { createDifySchema } from '../../support/dify/schema.ts';
+import { Pipeline } from '../../support/pipeline.ts';
+import type { Program } from '../../support/program.ts';
+import { isolate } from '../../support/servers.ts';
+
+const here = isolate(import.meta.filename);
+const pipeline = new Pipeline({ ...here.env, KAFKA_PARTITIONS: '2' });
+const silent = pino({ level: 'silent' });
+const MONTH = new Date().toISOString().slice(0, 7);
+let db: pg.Client;
+let running: Program;
+let tenant = '';
+let other = '';
+let index = '';
+
+interface Answer {
+  readonly tenants: (Assessment & { switched: boolean })[];
+  readonly allReady: boolean;
+  readonly settings: unknown;
+}
+
+const cutover = async (code: number, ...args: string[]): Promise<Answer> => JSON.parse(await pipeline.verb(['cutover', ...args, '--json'], code)) as Answer;
+const noes = (answer: Answer): string[] => answer.tenants.flatMap(({ findings }) => findings.filter(({ level }) => level === 'fail').map(({ subject }) => subject));
+const elastic = async <T>(path: string, init: RequestInit = {}): Promise<T> => (await (await fetch(`${here.elasticsearchUrl}${path}`, { ...init, headers: { 'content-type': 'application/json' } })).json()) as T;
+const refreshOf = async (tenantId: string): Promise<Set<string | undefined>> => {
+  const answer = await elastic<Record<string, { settings: Record<string, string> }>>(`/${here.indexPrefix}-workflow-*-${tenantId}-*/_settings?flat_settings=true`);
+  return new Set(Object.values(answer).map(({ settings }) => settings['index.refresh_interval']));
+};
+
+async function recorded<T>(key: string): Promise<T | undefined> {
+  const control = await openControlLog({ kafka: createKafka({ brokers: here.brokers, clientId: 'test' }, silent), topic: topicNames(here.topicPrefix).control, logger: silent });
+  try {
+    return control.get<T>(key);
+  } finally {
+    await control.close();
+  }
+}
+
+beforeAll(async () => {
+  db = await pipeline.connect();
+  await createDifySchema(db);
+  const data = await loadDataset(db, { seed: 8, tenants: 2, runs: 24, nodesPerRun: 2, rowSize: 1800, offloadShare: 0.3, months: [MONTH] });
+  [tenant, other] = [data.tenants[0]!, data.tenants[1]!];
+  index = `${here.indexPrefix}-workflow-app-logs-${tenant}-${MONTH.replace('-', '.')}`;
+  await pipeline.verb(['setup']);
+  running = await pipeline.start('run');
+  await pipeline.verb(['migrate']);
+});
+afterAll(async () => {
+  await pipeline.killAll();
+  await db?.end();
+});
+
+describe('cutover', () => {
+  it('says no while each save of Dify would wait for a slow refresh, and --prepare cures that for this tenant alone', async () => {
+    expect(noes(await cutover(1, '--tenant-id', tenant))).toEqual(['refresh interval']);
+    const answer = await cutover(0, '--tenant-id', tenant, '--prepare');
+    expect(answer).toMatchObject({ allReady: false, settings: null, tenants: [{ ready: true }] });
+    expect(await refreshOf(tenant)).toEqual(new Set(['1s']));
+    expect(await refreshOf(other)).toEqual(new Set(['30s']));
+    const record = await recorded<ReadyRecord>(stateKeys.ready(tenant));
+    expect(record).toMatchObject({ tenantId: tenant, lsn: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/) });
+    expect(record!.evidence.map(({ subject }) => subject)).toEqual(['backfill', 'slot', 'lag', 'dead letters', 'validation', 'mapping', 'shards', 'refresh interval']);
+  });
+
+  it('takes the readiness back when a later look finds a difference', async () => {
+    const { rows: [row] } = await db.query<{ id: string }>('SELECT id::text FROM workflow_app_logs WHERE tenant_id = $1 LIMIT 1', [tenant]);
+    await elastic(`/${index}/_doc/${row!.id}`, { method: 'PUT', body: '{"created_from":"elsewhere"}' });
+    expect(noes(await cutover(1, '--tenant-id', tenant))).toEqual(['validation']);
+    expect(await recorded(stateKeys.ready(tenant))).toBeUndefined();
+    await pipeline.verb(['cutover', '--tenant-id', tenant, '--confirm', '--quiet', '1'], 1);
+    await pipeline.verb(['validate', '--tenant-id', tenant, '--full', '--repair']);
+    await pipeline.drained();
+    expect((await cutover(0, '--tenant-id', tenant)).tenants[0]!.ready).toBe(true);
+  });
+
+  it('prints the settings of Dify once all tenants are ready', async () => {
+    const text = await pipeline.verb(['cutover', '--tenant-id', other, '--prepare']);
+    expect(text).toMatch(/API_WORKFLOW_RUN_REPOSITORY=.*CORE_WORKFLOW_EXECUTION_REPOSITORY=/s);
+    const { tenants } = JSON.parse(await pipeline.verb(['cutover', '--all', '--json'])) as { tenants: { tenantId: string; state: string }[] };
+    expect(tenants.map(({ tenantId, state }) => [tenantId, state])).toEqual([tenant, other].sort().map((each) => [each, 'ready']));
+  });
+
+  it('records the switch when PostgreSQL has fallen silent, and the sinks leave the tenant alone from then on', async () => {
+    const writer = pipeline.write({ seed: 91, tenantIds: [tenant], writesPerSecond: 30, deletes: 0 });
+    await writer.reached(5);
+    const confirming = pipeline.spawn(['cutover', '--tenant-id', tenant, '--confirm', '--quiet', '2', '--json']);
+    await confirming.said('still being written');
+    expect(await recorded(stateKeys.switched(tenant))).toBeUndefined();
+    await writer.stop();
+    expect(await confirming.ended, confirming.describe()).toMatchObject({ code: 0 });
+    expect(await recorded<SwitchedRecord>(stateKeys.switched(tenant))).toMatchObject({ tenantId: tenant });
+    const report = await pipeline.oracle();
+    expect(report.equal, 'all that was written before is there').toBe(true);
+
+    const { rows: [row] } = await db.query<{ id: string }>(`UPDATE workflow_app_logs SET created_from = 'late' WHERE id = (SELECT id FROM workflow_app_logs WHERE tenant_id = $1 AND created_at < date_trunc('month', now()) + interval '1 month' LIMIT 1) RETURNING id::text`, [tenant]);
+    await pipeline.drained();
+    const { _source } = await elastic<{ _source: { created_from: string } }>(`/${index}/_doc/${row!.id}`);
+    expect(_source.created_from).not.toBe('late');
+  });
+
+  it('goes back only when PostgreSQL has everything, or by force', async () => {
+    const refused = JSON.parse(await pipeline.verb(['cutover', '--tenant-id', tenant, '--revert', '--json'], 1)) as { tenants: unknown[] };
+    expect(refused.tenants).toMatchObject([{ was: 'switched', done: false, differences: 1 }]);
+    expect(await recorded(stateKeys.switched(tenant))).toBeDefined();
+    await pipeline.verb(['cutover', '--tenant-id', tenant, '--revert', '--force']);
+    expect(await recorded(stateKeys.switched(tenant))).toBeUndefined();
+    await pipeline.verb(['validate', '--tenant-id', tenant, '--full', '--repair']);
+    await pipeline.equal();
+  });
+
+  it('says what stands still when nobody reads', async () => {
+    await running.stop();
+    expect(noes(await cutover(1, '--tenant-id', other))).toEqual(expect.arrayContaining(['slot', 'lag', 'validation']));
+  });
+});
