@@ -1,0 +1,135 @@
+import { randomInt, randomUUID } from 'node:crypto';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { until } from '../../test/support/pipeline.ts';
+import type { Installation } from './installation.ts';
+import type { Meter, Usages } from './processes.ts';
+import { startRecorder } from './recorder.ts';
+
+export interface RoundResult {
+  readonly rows: number;
+  readonly seconds: number;
+  readonly rowsPerSecond: number;
+  /** Of the records on the broker's disk, compressed; only where it was looked up. */
+  readonly kafkaBytes?: number;
+  readonly usages: Usages;
+}
+
+interface Migrated {
+  readonly rows: number;
+  /** The program's own clock: from its connections to the published barrier. */
+  readonly seconds: number;
+}
+
+/** Writes the bodies of the product's own bulks to `file`: a whole backfill through a proxy, with search_text off. Warms the servers up too. */
+export async function recordDocuments(open: (extra: Readonly<Record<string, string>>) => Installation, elasticsearchUrl: string, file: string): Promise<{ installation: Installation; rows: number }> {
+  const recorder = await startRecorder(elasticsearchUrl, file);
+  const installation = open({ ELASTICSEARCH_HOSTS: JSON.stringify([recorder.url]), ELASTICSEARCH_SEARCH_TEXT: 'false' });
+  try {
+    await installation.setup();
+    await Promise.all([installation.pipeline.start('stream'), installation.startSinks()]);
+    const { rows } = await migrate(installation);
+    await installation.settled();
+    await expectDocuments(installation, rows);
+    return { installation, rows };
+  } finally {
+    await installation.pipeline.killAll();
+    await recorder.close();
+  }
+}
+
+/** Backfill with the sinks running: from the first row read until the last document is acknowledged. */
+export async function endToEnd(installation: Installation): Promise<RoundResult> {
+  await installation.setup();
+  const [stream, sinks] = await Promise.all([installation.pipeline.start('stream'), installation.startSinks()]);
+  const meter = installation.meter();
+  meter.program('stream', stream.pid);
+  for (const { pid } of sinks) meter.program('sink', pid);
+  const { rows, seconds } = await migrate(installation, meter);
+  const migrated = performance.now();
+  await installation.settled();
+  const result = roundOf(rows, seconds + (performance.now() - migrated) / 1000, meter);
+  await expectDocuments(installation, rows);
+  return result;
+}
+
+/** Backfill to Kafka with no sink, and then sinks that find everything there: what a replay reads. */
+export async function kafkaThenReplay(installation: Installation): Promise<{ kafka: RoundResult; replay: RoundResult }> {
+  await installation.setup();
+  const stream = await installation.pipeline.start('stream');
+  let meter = installation.meter();
+  meter.program('stream', stream.pid);
+  const { rows, seconds } = await migrate(installation, meter);
+  const kafka = { ...roundOf(rows, seconds, meter), kafkaBytes: bytesOfTopics(installation) };
+
+  meter = installation.meter();
+  const sinks = Array.from({ length: installation.ground.options.sinks }, () => installation.pipeline.spawn(['sink']));
+  for (const { pid } of sinks) meter.program('sink', pid, true);
+  await Promise.race(sinks.map((sink) => sink.said('joined the consumer group', 90_000)));
+  const began = performance.now();
+  await installation.settled();
+  const replay = roundOf(rows, (performance.now() - began) / 1000, meter);
+  await expectDocuments(installation, rows);
+  return { kafka, replay };
+}
+
+/** Dify's pattern written while the reader is stopped; from the moment it reads again until all of it is settled. */
+export async function catchUp(installation: Installation, tenantIds: readonly string[], changes: number): Promise<RoundResult> {
+  const { pipeline } = installation;
+  await installation.setup();
+  const [first, sinks] = await Promise.all([pipeline.start('stream'), installation.startSinks()]);
+  await first.stop();
+  const writer = pipeline.write({ seed: randomInt(1 << 30), tenantIds, nodesPerRun: 5, rowSize: installation.ground.options.rowSize, deletes: 0 });
+  await writer.reached(changes);
+  const { transactions } = await writer.stop();
+  const last = await writeLast(installation, tenantIds[0]!);
+
+  const meter = installation.meter();
+  for (const { pid } of sinks) meter.program('sink', pid);
+  const stream = pipeline.spawn(['stream']);
+  meter.program('stream', stream.pid, true);
+  await stream.said('reading the log', 90_000);
+  const began = performance.now();
+  // The log is published in the order of the commits: when the last one is there, all others are in Kafka.
+  await until('the last change is a document', async () => (await fetch(last)).status === 200, 600_000);
+  await installation.settled();
+  return roundOf(transactions + 1, (performance.now() - began) / 1000, meter);
+}
+
+/** A row of its own after all others. Returns the address of its document. */
+async function writeLast(installation: Installation, tenant: string): Promise<string> {
+  const id = randomUUID();
+  const db = await installation.pipeline.connect();
+  try {
+    await db.query(
+      `INSERT INTO workflow_app_logs (id, tenant_id, app_id, workflow_id, workflow_run_id, created_from, created_by_role, created_by, created_at)
+       VALUES ($1, $2, $1, $1, $1, 'service-api', 'account', $1, timestamp '2026-01-15 12:00:00')`, [id, tenant]);
+  } finally {
+    await db.end();
+  }
+  return `${installation.ground.elasticsearchUrl}/${installation.prefix}-workflow-app-logs-${tenant}-2026.01/_doc/${id}?_source=false`;
+}
+
+async function migrate(installation: Installation, meter?: Meter): Promise<Migrated> {
+  const program = installation.pipeline.spawn(['migrate', '--json']);
+  meter?.program('migrate', program.pid, true);
+  const { code } = await program.ended;
+  if (code !== 0) throw new Error(program.describe());
+  const { tables, seconds } = JSON.parse(program.stdout) as { tables: readonly { rows: number }[]; seconds: number };
+  return { rows: tables.reduce((sum, { rows }) => sum + rows, 0), seconds };
+}
+
+function roundOf(rows: number, seconds: number, meter: Meter): RoundResult {
+  return { rows, seconds, rowsPerSecond: rows / seconds, usages: meter.stop() };
+}
+
+/** A rate of documents that are not there would be worth nothing. */
+async function expectDocuments(installation: Installation, rows: number): Promise<void> {
+  const documents = await installation.documents();
+  if (documents !== rows) throw new Error(`${rows} rows and ${documents} documents\n${installation.pipeline.describe()}`);
+}
+
+function bytesOfTopics({ ground, prefix }: Installation): number {
+  const logs = readdirSync(ground.kafkaHome, { recursive: true, encoding: 'utf8' }).filter((path) => path.includes(`${prefix}.cdc.`) && path.endsWith('.log'));
+  return logs.reduce((sum, path) => sum + statSync(join(ground.kafkaHome, path)).size, 0);
+}
