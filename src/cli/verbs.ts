@@ -6,6 +6,7 @@ import { migrate } from './migrate.ts';
 import { replay } from './replay.ts';
 import { retention } from './retention.ts';
 import { run } from './run.ts';
+import { search } from './search.ts';
 import { setup } from './setup.ts';
 import { sink } from './sink.ts';
 import { status } from './status.ts';
@@ -16,4 +17,4 @@ import { validate } from './validate.ts';
 import type { Verb } from './verb.ts';
 
 /** In the order of the operator's journey, which is the order of --help. */
-export const VERBS: readonly Verb[] = [check, setup, stream, sink, run, migrate, validate, status, dlq, replay, trace, cutover, retention, cleanupPg, teardown];
+export const VERBS: readonly Verb[] = [check, setup, stream, sink, run, migrate, validate, status, dlq, replay, trace, search, cutover, retention, cleanupPg, teardown];
