@@ -7,6 +7,7 @@ import { openPlatform } from '../run/platform.ts';
 import { startOfDay, startOfNextDay, tables, tenantIds, wholeNumber } from './flags.ts';
 import { formatCount } from './format.ts';
 import { estimate } from '../ops/estimate/estimate.ts';
+import { withTelemetry } from '../ops/telemetry/telemetry.ts';
 import { printEstimate } from './dry-run-report.ts';
 import { createProgress } from './progress.ts';
 import { defineVerb, type Answer, type VerbContext } from './verb.ts';
@@ -65,13 +66,21 @@ export const migrate = defineVerb<MigrateFlags>({
       }
       const view = createProgress(out.json);
       const began = performance.now();
-      const result = await runMigrate(config, platform, {
-        filter, rowsPerSecond, signal,
-        workers: workers ?? config.program.workers,
-        batchRows: batchRows ?? config.program.batchSize,
-        onProgress: ({ table, rows, bytes, blocksDone, blocks }) => view.show({ name: table, done: blocksDone, total: blocks, rows, bytes }),
-        onBlocked: (blockers) => log.warn(`the barrier waits for ${blockers.map(describeBlocker).join(', ')}`),
-      }, log).finally(() => view.end());
+      const result = await withTelemetry(config, log, ['migrate'], (telemetry) => {
+        telemetry.follow(platform);
+        telemetry.working('migrate');
+        return runMigrate(config, platform, {
+          filter, rowsPerSecond, signal,
+          workers: workers ?? config.program.workers,
+          batchRows: batchRows ?? config.program.batchSize,
+          onProgress(progress) {
+            const { table, rows, bytes, blocksDone, blocks } = progress;
+            telemetry.onBackfill(progress);
+            view.show({ name: table, done: blocksDone, total: blocks, rows, bytes });
+          },
+          onBlocked: (blockers) => log.warn(`the barrier waits for ${blockers.map(describeBlocker).join(', ')}`),
+        }, log);
+      }).finally(() => view.end());
       const seconds = (performance.now() - began) / 1000;
       const rows = result.tables.reduce((sum, table) => sum + table.rows, 0);
       for (const { table, rows: count } of result.tables) out.line(`${table.padEnd(33)} ${formatCount(count)} rows`);

@@ -1,3 +1,4 @@
+import { withTelemetry } from '../ops/telemetry/telemetry.ts';
 import { handleTruncate } from '../ops/truncate/handle-truncate.ts';
 import { openPlatform } from '../run/platform.ts';
 import { startSink } from '../run/sink.ts';
@@ -14,13 +15,17 @@ export const run = defineVerb({
   async run({ config, log, signal }) {
     const platform = await openPlatform(config, log);
     try {
-      const member = await startSink(config, platform, log);
-      const reader = await startStream(config, platform, log, { onTruncate: handleTruncate }).catch(async (error: unknown) => {
-        await member.stop();
-        throw error;
-      });
-      await untilStopped(signal, [member.failed, reader.done], async () => {
-        await Promise.all([reader.stop(), member.stop()]);
+      await withTelemetry(config, log, ['stream', 'sink'], async (telemetry) => {
+        telemetry.follow(platform);
+        const member = await startSink(config, platform, log, telemetry.onBatch, telemetry.sink);
+        telemetry.working('sink');
+        const reader = await startStream(config, platform, log, { onTruncate: handleTruncate, ...telemetry.stream }).catch(async (error: unknown) => {
+          await member.stop();
+          throw error;
+        });
+        await untilStopped(signal, [member.failed, reader.done], async () => {
+          await Promise.all([reader.stop(), member.stop()]);
+        });
       });
       return 0;
     } finally {

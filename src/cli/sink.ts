@@ -1,3 +1,4 @@
+import { withTelemetry } from '../ops/telemetry/telemetry.ts';
 import { openPlatform } from '../run/platform.ts';
 import { startSink } from '../run/sink.ts';
 import { untilStopped } from './until-stopped.ts';
@@ -12,8 +13,12 @@ export const sink = defineVerb({
   async run({ config, log, signal }) {
     const platform = await openPlatform(config, log);
     try {
-      const member = await startSink(config, platform, log);
-      await untilStopped(signal, [member.failed], () => member.stop());
+      await withTelemetry(config, log, ['sink'], async (telemetry) => {
+        telemetry.follow(platform);
+        const member = await startSink(config, platform, log, telemetry.onBatch, telemetry.sink);
+        telemetry.working('sink');
+        await untilStopped(signal, [member.failed], () => member.stop());
+      });
       return 0;
     } finally {
       await platform.close();

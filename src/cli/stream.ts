@@ -1,3 +1,4 @@
+import { withTelemetry } from '../ops/telemetry/telemetry.ts';
 import { handleTruncate } from '../ops/truncate/handle-truncate.ts';
 import { openPlatform } from '../run/platform.ts';
 import { startStream } from '../run/stream.ts';
@@ -13,8 +14,11 @@ export const stream = defineVerb({
   async run({ config, log, signal }) {
     const platform = await openPlatform(config, log);
     try {
-      const reader = await startStream(config, platform, log, { onTruncate: handleTruncate });
-      await untilStopped(signal, [reader.done], () => reader.stop());
+      await withTelemetry(config, log, ['stream'], async (telemetry) => {
+        telemetry.follow(platform);
+        const reader = await startStream(config, platform, log, { onTruncate: handleTruncate, ...telemetry.stream });
+        await untilStopped(signal, [reader.done], () => reader.stop());
+      });
       return 0;
     } finally {
       await platform.close();

@@ -12,6 +12,7 @@ import type { RowSchema } from '../pipeline/encode/row-schema.ts';
 import { createRecordConsumer, type Delivery, type DeliveryControl } from '../pipeline/kafka/consumer.ts';
 import { createLetterWriter } from '../pipeline/kafka/dead-letters.ts';
 import { crashPoint } from '../core/crash-point.ts';
+import type { Trouble } from '../pipeline/sink/patience.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES, SinkWriter, type BatchResult, type Decode } from '../pipeline/sink/sink.ts';
 import { ensureTemplates, templateOf, type TemplateSettings } from '../pipeline/sink/templates.ts';
 import type { Platform } from './platform.ts';
@@ -32,6 +33,14 @@ export interface SinkProgress {
   readonly newestMs: number | null;
 }
 
+/** What the verbs add to a member of the group. `overSwitched`: a forced replay also writes what tenants had before they were switched. */
+export interface SinkParts {
+  readonly overSwitched?: boolean;
+  readonly onTrouble?: (trouble: Trouble) => void;
+  /** The first success after trouble. */
+  readonly onRecovered?: () => void;
+}
+
 export function templateSettings({ elasticsearch }: Config): TemplateSettings {
   const { indexPrefix: prefix, shards, replicas, refreshInterval, totalFieldsLimit, searchText } = elasticsearch;
   return { prefix, shards, replicas, refreshInterval, totalFieldsLimit, searchText };
@@ -39,10 +48,9 @@ export function templateSettings({ elasticsearch }: Config): TemplateSettings {
 
 /**
  * A member of the consumer group, wired: Kafka → bulks → offsets. Sees to the templates first: people delete
- * `dify-*-template`, and an index made without them has the wrong mapping for ever. `overSwitched`: a forced replay also
- * writes what tenants had before they were switched.
+ * `dify-*-template`, and an index made without them has the wrong mapping for ever.
  */
-export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}, { overSwitched = false } = {}): Promise<SinkRun> {
+export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}, { overSwitched = false, onTrouble, onRecovered }: SinkParts = {}): Promise<SinkRun> {
   const { kafka, names, client, state } = platform;
   const templates = Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config)));
   const put = await ensureTemplates(client, templates);
@@ -58,8 +66,14 @@ export async function startSink(config: Config, platform: Platform, log: Logger,
     ...(overSwitched ? { isSwitched: () => false } : {}),
     searchTextBytes: config.elasticsearch.searchText ? DEFAULT_SEARCH_TEXT_BYTES : 0,
     maxBulkBytes: config.elasticsearch.bulkBytes,
-    onTrouble: (trouble) => log.warn({ ...trouble }, 'waiting for Elasticsearch'),
-    onRecovered: () => log.info('Elasticsearch takes documents again'),
+    onTrouble: (trouble) => {
+      log.warn({ ...trouble }, 'waiting for Elasticsearch');
+      onTrouble?.(trouble);
+    },
+    onRecovered: () => {
+      log.info('Elasticsearch takes documents again');
+      onRecovered?.();
+    },
   });
   const consumer = createRecordConsumer({
     kafka, names, groupId: config.kafka.group, parseHeaders: createAvroEncoding().parseHeaders, logger: log, sessionTimeoutMs: config.kafka.sessionTimeoutMs,

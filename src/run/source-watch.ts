@@ -24,6 +24,7 @@ export interface SourceWatchOptions {
   /** Ends the reader, so that its slot can be dropped: WAL_BUDGET_ACTION=drop-slot. */
   readonly stopReader: () => Promise<void>;
   readonly onWal?: (verdict: WalVerdict) => void;
+  readonly onTables?: (tables: readonly WatchedTable[]) => void;
   readonly everyMs?: number;
 }
 
@@ -55,7 +56,9 @@ export async function watchSource(options: SourceWatchOptions): Promise<void> {
 
 async function watchTables(options: SourceWatchOptions, db: Queryable, said: Set<string>): Promise<void> {
   const { config, control, log } = options;
-  for (const table of await readWatchedTables(db, config.postgres.schema, config.postgres.publication)) {
+  const tables = await readWatchedTables(db, config.postgres.schema, config.postgres.publication);
+  options.onTables?.(tables);
+  for (const table of tables) {
     await noteDrift(options, db, table);
     const { shape, published, identityUsable } = table;
     once(said, `identity ${shape.table}`, !identityUsable, () => log.error({ table: shape.table }, 'the identity index is gone or unusable: every UPDATE and DELETE of Dify fails; run `dify-es setup` at once'));

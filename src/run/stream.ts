@@ -1,11 +1,12 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
-import { type Relation, TABLES, type TableName } from '../core/contracts.ts';
+import { type MadeRecords, type Relation, TABLES, type TableName } from '../core/contracts.ts';
 import { formatLsn, type Lsn } from '../core/lsn.ts';
 import { stateKeys, type BackfillRequired, type EpochRecord } from '../core/state.ts';
+import type { WatchedTable } from '../ops/watch/source-facts.ts';
 import type { WalVerdict } from '../ops/watch/wal-budget.ts';
 import type { EpochDecision } from '../pipeline/capture/epoch.ts';
-import { STREAM_DEFAULTS, type StreamHooks, type StreamProgress } from '../pipeline/capture/stream-contract.ts';
+import { type RecordSource, STREAM_DEFAULTS, type StreamHooks, type StreamProgress } from '../pipeline/capture/stream-contract.ts';
 import { StreamLoop } from '../pipeline/capture/stream-loop.ts';
 import { PgoutputDecoder } from '../pipeline/decode/pgoutput.ts';
 import { RecordMaker } from '../pipeline/decode/record-maker.ts';
@@ -47,6 +48,9 @@ export interface StreamParts {
   readonly onTruncate: (context: TruncateContext, truncation: Truncation) => Promise<void>;
   readonly onProgress?: (progress: StreamProgress) => void;
   readonly onWal?: (verdict: WalVerdict) => void;
+  readonly onTables?: (tables: readonly WatchedTable[]) => void;
+  /** Each slice of records as it is made, before it is published; after a failure it is made again. */
+  readonly onMade?: (made: MadeRecords) => void;
 }
 
 /** The reader, wired: slot → whole rows → Kafka. Throws at once what keeps it from starting. */
@@ -66,7 +70,10 @@ export async function startStream(config: Config, platform: Platform, log: Logge
     },
     parts: {
       makeDecoder: () => new PgoutputDecoder(),
-      makeRecords: (fetchRows) => new RecordMaker({ cacheBytes: program.toastCacheBytes, truncatePolicy: postgres.truncatePolicy, fetchRows }),
+      makeRecords: (fetchRows) => {
+        const maker = new RecordMaker({ cacheBytes: program.toastCacheBytes, truncatePolicy: postgres.truncatePolicy, fetchRows });
+        return parts.onMade ? watched(maker, parts.onMade) : maker;
+      },
       openPublisher: async () =>
         createPublisher({
           kafka, names, role: 'stream', transactionalId: `${names.control}/stream/${postgres.slot}`, control: state.control,
@@ -81,7 +88,7 @@ export async function startStream(config: Config, platform: Platform, log: Logge
     hooks: { ...hooksOf({ config, platform, partitions: layout.partitions, log, signal: stopping.signal }, parts.onTruncate), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(parts.onProgress ? { onProgress: parts.onProgress } : {}) },
   });
   const reading = loop.run();
-  const watching = watchSource({ config, control: state.control, log, signal: stopping.signal, stopReader: () => loop.stop(), ...(parts.onWal ? { onWal: parts.onWal } : {}) });
+  const watching = watchSource({ config, control: state.control, log, signal: stopping.signal, stopReader: () => loop.stop(), ...(parts.onWal ? { onWal: parts.onWal } : {}), ...(parts.onTables ? { onTables: parts.onTables } : {}) });
   const done = Promise.all([reading, watching]).then(() => undefined);
   done.catch(() => undefined);
   return {
@@ -91,6 +98,24 @@ export async function startStream(config: Config, platform: Platform, log: Logge
       await loop.stop();
       await watching.catch(() => undefined);
     },
+  };
+}
+
+/** The same source of records, told to `onMade` slice by slice. */
+function watched(source: RecordSource, onMade: (made: MadeRecords) => void): RecordSource {
+  return {
+    async *make(batch, rules) {
+      for await (const made of source.make(batch, rules)) {
+        onMade(made);
+        yield made;
+      }
+    },
+    forget: () => source.forget(),
+    get waitingSince() {
+      return source.waitingSince;
+    },
+    unexplained: (lsn) => source.unexplained(lsn),
+    parked: (changes) => source.parked(changes),
   };
 }
 
