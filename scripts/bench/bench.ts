@@ -18,6 +18,8 @@ async function main(args: readonly string[]): Promise<void> {
   const options = { ...given, dir: resolve(process.env['INIT_CWD'] ?? '.', given.dir) };
   const loadBefore = loadavg();
   await reset(options.dir, () => {});
+  // Servers outlive whoever started them.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void down(options.dir, () => {}).finally(() => process.exit(1)));
   try {
     const servers = await up({ dir: options.dir, only: ['pg', 'kafka', 'es'], postgres: '18', elasticsearch: '9', secure: false, durable: true, ports: {} }, say);
     const sizes = options.scale ? SCALES.map((scale) => options.rows * scale) : [options.rows];
