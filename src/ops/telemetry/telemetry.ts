@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../../config/config.ts';
 import type { TableProgress } from '../../pipeline/backfill/table-scan.ts';
@@ -10,6 +11,8 @@ import { createMetrics, type Metrics } from './metrics.ts';
 import { backfillNotes, noteBatch, noteMade, noteTables, noteWal, streamLag, streamNotes } from './note.ts';
 import { pollPlatform, readRecordedState } from './poll.ts';
 import { serveTelemetry } from './server.ts';
+
+const POLL_GRACE_MS = 1_000;
 
 /** The hooks of the long-running parts; each may be called whether or not anybody listens on METRICS_PORT. */
 export interface Telemetry {
@@ -33,7 +36,7 @@ export async function withTelemetry<T>(config: Config, log: Logger, parts: reado
   const stopping = new AbortController();
   let platform: Platform | undefined;
   let lastProgress: StreamProgress | undefined;
-  let polling: Promise<void> | undefined;
+  let polling = Promise.resolve();
   const metrics: Metrics = createMetrics(() => {
     for (const [part, { ready }] of health.parts) metrics.ready.set({ part }, ready ? 1 : 0);
     if (platform) readRecordedState(metrics, platform);
@@ -79,7 +82,8 @@ export async function withTelemetry<T>(config: Config, log: Logger, parts: reado
     return await body(telemetry);
   } finally {
     stopping.abort();
-    await polling;
+    // kafkajs insists for half a minute on a broker that is away; what it would answer is of no use any more
+    await Promise.race([polling, sleep(POLL_GRACE_MS, undefined, { ref: false })]);
     await server?.close();
   }
 }
