@@ -18,10 +18,12 @@ async function main(args: readonly string[]): Promise<void> {
   const options = { ...given, dir: resolve(process.env['INIT_CWD'] ?? '.', given.dir) };
   const loadBefore = loadavg();
   await reset(options.dir, () => {});
-  // Servers outlive whoever started them.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void down(options.dir, () => {}).finally(() => process.exit(1)));
+  const starting = up({ dir: options.dir, only: ['pg', 'kafka', 'es'], postgres: '18', elasticsearch: '9', secure: false, durable: true, ports: {} }, say);
+  // Servers outlive whoever started them, and one that is only just starting is not known to `down` yet.
+  const stopAll = (): Promise<void> => starting.then(() => undefined, () => undefined).then(() => down(options.dir, () => {}));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stopAll().finally(() => process.exit(1)));
   try {
-    const servers = await up({ dir: options.dir, only: ['pg', 'kafka', 'es'], postgres: '18', elasticsearch: '9', secure: false, durable: true, ports: {} }, say);
+    const servers = await starting;
     const sizes = options.scale ? SCALES.map((scale) => options.rows * scale) : [options.rows];
     const results: SizeResult[] = [];
     for (const rows of sizes) results.push(await measureSize(groundOf(options, servers, rows), rows, !options.scale, say));
@@ -33,7 +35,7 @@ async function main(args: readonly string[]): Promise<void> {
     const summary = results.map((result) => ({ limitRowsPerSecond: limitOf(result), figures: figuresOf(result), ...result }));
     writeFileSync(file, `${JSON.stringify({ options: { ...given, dir: undefined, json: undefined }, cores: cpus().length, loadBefore, loadAfter: loadavg(), sizes: summary }, null, 2)}\n`);
   } finally {
-    await down(options.dir, () => {});
+    await stopAll();
   }
 }
 
