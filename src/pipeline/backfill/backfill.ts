@@ -13,7 +13,7 @@ import { filterSql, normalizeFilter, otherRunOpen } from './filter.ts';
 import { JobQueue } from './job-queue.ts';
 import { RateLimit } from './rate-limit.ts';
 import { ReadSession } from './read-session.ts';
-import { pause, PublishFailure } from './retry.ts';
+import { pause, PublishFailure, reasonOf, remedyFor } from './retry.ts';
 import { allRequired, allRuns, clearRequired, decideStart, type SourceIdentity, type StartDecision, stopReason, writersToFence } from './run-record.ts';
 import { planTable, type PlannedTable } from './table-plan.ts';
 import { type SegmentJob, type TableProgress, TableScan } from './table-scan.ts';
@@ -89,7 +89,10 @@ export async function runBackfill(options: BackfillOptions): Promise<BackfillRes
     return await new Run(options, run, decision.kind === 'resume', session, publishers).read();
   } catch (error) {
     if (options.signal.aborted && (error as Error).name === 'AbortError') throw new DifyEsError('STOPPED', 'stopped while it waited for the barrier');
-    throw error instanceof PublishFailure ? error.cause : error;
+    if (error instanceof PublishFailure) throw error.cause;
+    // Before the first chunk nothing is tried again: a server that goes away at the barrier ends the verb with its cure.
+    if (session.dead && remedyFor(error, true) === 'again') throw new DifyEsError('PG_UNREACHABLE', `PostgreSQL went away (${reasonOf(error)})`, { cause: error });
+    throw error;
   } finally {
     session.close();
     await Promise.race([Promise.allSettled(opened.map((publisher) => publisher.close())), timeLimit(2000)]);

@@ -213,6 +213,17 @@ describe('a run', () => {
     }
   });
 
+  test('whose server goes away while it waits at the barrier says so', async () => {
+    await client.query('BEGIN');
+    await client.query('SELECT pg_current_xact_id()');
+    const ended = backfill(here, new MemoryKafka(), {
+      filter: RUNS_ONLY,
+      onBlocked: () => void client.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%migrate%' AND pid <> pg_backend_pid()"),
+    });
+    await expect(ended).rejects.toMatchObject({ code: 'PG_UNREACHABLE', exitCode: 3 });
+    await client.query('ROLLBACK');
+  });
+
   test('ends within the time of grace though Kafka hangs', async () => {
     await insertRuns(500);
     const kafka = new MemoryKafka();
