@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts';
 import { DifyEsError } from '../core/errors.ts';
 import type { BackfillFilter } from '../core/state.ts';
 import { runBackfill, type BackfillOptions, type BackfillResult } from '../pipeline/backfill/backfill.ts';
-import { connect, toPgError } from '../pipeline/capture/pg-connection.ts';
+import { connect } from '../pipeline/capture/pg-connection.ts';
 import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
 import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
@@ -52,8 +52,5 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
     retryForMs: RETRY_FOR_MS,
     logger: log,
     ...options,
-  })
-    // what the driver throws when PostgreSQL goes away in a wait that nobody repeats, as at the barrier
-    .catch((error: unknown) => Promise.reject(toPgError(error, 'query')))
-    .finally(() => brake.close());
+  }).finally(() => brake.close());
 }
