@@ -1,8 +1,8 @@
 import { requireEnabled } from '../config/config.ts';
 import { printableSetup } from '../ops/setup/printable.ts';
 import { runSetup } from '../ops/setup/setup.ts';
-import { describeStep, type StepReport } from '../ops/setup/step.ts';
 import { wholeNumber } from './flags.ts';
+import { printSqlText, stepPrinter } from './steps.ts';
 import { defineVerb } from './verb.ts';
 
 interface SetupFlags {
@@ -32,18 +32,11 @@ export const setup = defineVerb<SetupFlags>({
   },
   async run({ config, out, log, signal }, { printSql, role, lockWaitMs }) {
     if (printSql) {
-      const { sql, note } = await printableSetup(config, role);
-      if (note !== null) log.warn(note);
-      out.line(sql.trimEnd());
-      out.result({ sql });
+      printSqlText(out, log, await printableSetup(config, role));
       return 0;
     }
     requireEnabled(config);
-    const steps: StepReport[] = [];
-    const report = (step: StepReport): void => {
-      steps.push(step);
-      out.line(describeStep(step));
-    };
+    const { steps, report } = stepPrinter(out);
     const { required, epoch } = await runSetup(config, log, { lockWaitMs, signal, report, say: (line) => log.info(line) });
     if (required.length > 0) out.line(`BACKFILL REQUIRED: ${required.join(', ')}. Next: dify-es run (or stream and sink), and then dify-es migrate.`);
     out.result({ steps, backfillRequired: required, epoch });

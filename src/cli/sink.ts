@@ -1,6 +1,5 @@
-import { withTelemetry } from '../ops/telemetry/telemetry.ts';
-import { openPlatform } from '../run/platform.ts';
 import { startSink } from '../run/sink.ts';
+import { longRunning } from './long-running.ts';
 import { untilStopped } from './until-stopped.ts';
 import { defineVerb } from './verb.ts';
 
@@ -10,18 +9,11 @@ export const sink = defineVerb({
   writes: true,
   declare: () => {},
   read: () => ({}),
-  async run({ config, log, signal }) {
-    const platform = await openPlatform(config, log);
-    try {
-      await withTelemetry(config, log, ['sink'], async (telemetry) => {
-        telemetry.follow(platform);
-        const member = await startSink(config, platform, log, telemetry.onBatch, telemetry.sink);
-        telemetry.working('sink');
-        await untilStopped(signal, [member.failed], () => member.stop());
-      });
-      return 0;
-    } finally {
-      await platform.close();
-    }
-  },
+  run: (context) =>
+    longRunning(context, ['sink'], async (platform, telemetry) => {
+      const { config, log, signal } = context;
+      const member = await startSink(config, platform, log, telemetry.onBatch, telemetry.sink);
+      telemetry.working('sink');
+      await untilStopped(signal, [member.failed], () => member.stop());
+    }),
 });

@@ -1,7 +1,6 @@
-import { withTelemetry } from '../ops/telemetry/telemetry.ts';
 import { handleTruncate } from '../ops/truncate/handle-truncate.ts';
-import { openPlatform } from '../run/platform.ts';
 import { startStream } from '../run/stream.ts';
+import { longRunning } from './long-running.ts';
 import { untilStopped } from './until-stopped.ts';
 import { defineVerb } from './verb.ts';
 
@@ -11,17 +10,10 @@ export const stream = defineVerb({
   writes: true,
   declare: () => {},
   read: () => ({}),
-  async run({ config, log, signal }) {
-    const platform = await openPlatform(config, log);
-    try {
-      await withTelemetry(config, log, ['stream'], async (telemetry) => {
-        telemetry.follow(platform);
-        const reader = await startStream(config, platform, log, { onTruncate: handleTruncate, ...telemetry.stream });
-        await untilStopped(signal, [reader.done], () => reader.stop());
-      });
-      return 0;
-    } finally {
-      await platform.close();
-    }
-  },
+  run: (context) =>
+    longRunning(context, ['stream'], async (platform, telemetry) => {
+      const { config, log, signal } = context;
+      const reader = await startStream(config, platform, log, { onTruncate: handleTruncate, ...telemetry.stream });
+      await untilStopped(signal, [reader.done], () => reader.stop());
+    }),
 });

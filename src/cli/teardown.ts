@@ -1,9 +1,9 @@
 import { requireEnabled } from '../config/config.ts';
-import { describeStep, type StepReport } from '../ops/setup/step.ts';
 import { printableTeardown } from '../ops/teardown/printable.ts';
 import { runTeardown } from '../ops/teardown/teardown.ts';
 import { wholeNumber } from './flags.ts';
 import { LOCK_WAIT_SECONDS } from './setup.ts';
+import { printSqlText, stepPrinter } from './steps.ts';
 import { defineVerb } from './verb.ts';
 
 interface TeardownFlags {
@@ -28,18 +28,11 @@ export const teardown = defineVerb<TeardownFlags>({
   }),
   async run({ config, out, log, signal }, { printSql, keepData, lockWaitMs }) {
     if (printSql) {
-      const { sql, note } = await printableTeardown(config);
-      if (note !== null) log.warn(note);
-      out.line(sql.trimEnd());
-      out.result({ sql });
+      printSqlText(out, log, await printableTeardown(config));
       return 0;
     }
     requireEnabled(config);
-    const steps: StepReport[] = [];
-    const report = (step: StepReport): void => {
-      steps.push(step);
-      out.line(describeStep(step));
-    };
+    const { steps, report } = stepPrinter(out);
     await runTeardown(config, log, { lockWaitMs, keepData, signal, report, say: (line) => log.info(line) });
     out.line(`The documents stay, in the indices ${config.elasticsearch.indexPrefix}-workflow-*, and with them ${config.elasticsearch.indexPrefix}-cdc-state, which a later setup needs to know their versions.`);
     out.result({ steps });
