@@ -13,13 +13,13 @@ const common = {
 } as const;
 
 /**
- * Files side by side. Those of e2e and smoke run whole programs and would only wait for each other. Two of pg disturb each
- * other on one server (see scripts/test/servers.ts), so they need one each, which servers given from outside do not have.
+ * Files side by side: most of their time is waiting, for a group to form, for a slot to be confirmed. Two files that use
+ * PostgreSQL disturb each other on one server (see scripts/test/servers.ts), so they need one each, which servers given
+ * from outside do not have.
  */
 function workersOf(tier: (typeof SERVER_TIERS)[number]): number {
-  if (tier === 'e2e' || tier === 'smoke') return 1;
   const given = process.env['DIFY_ES_TEST_ENV'];
-  return tier === 'pg' && given !== undefined && !existsSync(`${given}.2`) ? 1 : 2;
+  return (tier === 'pg' || tier === 'e2e') && given !== undefined && !existsSync(`${given}.2`) ? 1 : 2;
 }
 
 export default defineConfig({
