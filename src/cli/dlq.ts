@@ -43,10 +43,12 @@ export const dlq = defineVerb<DlqFlags>({
       .option('--dry-run', 'redrive: say what would become of each, and do nothing')
       .option('--force', 'redrive: also letters of switched tenants'),
   read(flags, faults) {
-    const [given, ids = []] = flags['args'] as [string, string[] | undefined];
+    const [given, rest = []] = flags['args'] as [string, string[] | undefined];
+    // an unknown flag is named already
+    const ids = rest.filter((id) => !id.startsWith('-'));
     const action = ACTIONS.find((name) => name === given);
     if (!action) faults.push(`${JSON.stringify(given)} is none of ${ACTIONS.join(', ')}`);
-    for (const id of ids) if (!/^0:\d{1,15}$/.test(id) && !id.startsWith('-')) faults.push(`${JSON.stringify(id)} is no letter: they are named partition:offset, for example 0:17`);
+    for (const id of ids) if (!/^0:\d{1,15}$/.test(id)) faults.push(`${JSON.stringify(id)} is no letter: they are named partition:offset, for example 0:17`);
     if ((action === 'list' || action === 'redrive') && ids.length > 0) faults.push(`${action} takes no letters: --cause chooses`);
     if (action === 'show' && ids.length !== 1) faults.push('show takes one letter');
     if (action === 'accept' && ids.length === 0) faults.push('accept needs the letters');
@@ -119,7 +121,7 @@ async function accept({ out }: VerbContext, letters: DeadLetters, { ids, why }: 
 
 async function existing(letters: DeadLetters, id: string): Promise<StoredLetter> {
   const letter = await letters.get(id);
-  if (!letter) throw new DifyEsError('USAGE', `there is no dead letter ${id}`);
+  if (!letter) throw new DifyEsError('USAGE', `there is no dead letter ${id}: \`dify-es dlq list\` names those that there are`);
   return letter;
 }
 

@@ -47,11 +47,38 @@ export function startOfNextDay(flags: Flags, faults: string[], name: string, fla
   return day === null ? null : sqlTime(day + 86_400_000);
 }
 
+/** The years that PostgreSQL and an index name both have, and a day after which there is another of them. */
+const YEARS = /^(?!0000|9999)\d{4}-\d{2}-\d{2}$/;
+
+/** A calendar day, or NaN: Date.parse takes 2025-02-30 for the second of March. */
+function utcDay(text: string): number {
+  const day = YEARS.test(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN;
+  return Number.isNaN(day) || new Date(day).toISOString().slice(0, 10) !== text ? Number.NaN : day;
+}
+
+/** A moment with its zone, in milliseconds; null when the flag is not given. Without a zone it would be another one on each machine. */
+export function moment(flags: Flags, faults: string[], name: string, flag: string): number | null {
+  const value = flags[name];
+  if (value === undefined) return null;
+  const match = /^(\d{4}-\d{2}-\d{2})T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?(Z|[+-]\d{2}:\d{2})$/.exec(String(value));
+  const ms = match && !Number.isNaN(utcDay(match[1]!)) ? Date.parse(String(value)) : Number.NaN;
+  if (Number.isNaN(ms)) faults.push(`${flag} ${JSON.stringify(value)} is no time with its zone, like 2026-07-01T12:00:00Z`);
+  else if (ms > Date.now()) faults.push(`${flag} ${String(value)} is in the future`);
+  return ms;
+}
+
+/** A text that is not empty, or null when the flag is not given. */
+export function text(flags: Flags, faults: string[], name: string, flag: string): string | null {
+  const value = flags[name];
+  if (value === undefined) return null;
+  if (String(value).trim() === '') faults.push(`${flag} is empty`);
+  return String(value);
+}
+
 function parseDay(value: unknown, flag: string, faults: string[]): number | null {
   if (value === undefined) return null;
-  const day = /^\d{4}-\d{2}-\d{2}$/.test(String(value)) ? Date.parse(`${String(value)}T00:00:00Z`) : Number.NaN;
-  // Date.parse takes 2025-02-30 for the second of March
-  if (Number.isNaN(day) || new Date(day).toISOString().slice(0, 10) !== value) {
+  const day = utcDay(String(value));
+  if (Number.isNaN(day)) {
     faults.push(`${flag} ${JSON.stringify(value)} is no date like 2025-10-31 (UTC)`);
     return null;
   }
@@ -62,7 +89,8 @@ function sqlTime(ms: number): string {
   return new Date(ms).toISOString().slice(0, 19).replace('T', ' ');
 }
 
-function list(value: unknown): string[] {
+/** The words of a list flag, which may be given with commas, with blanks, or several times. */
+export function list(value: unknown): string[] {
   const values = Array.isArray(value) ? value : value === undefined ? [] : [value];
   return values.flatMap((item) => String(item).split(',')).map((item) => item.trim()).filter(Boolean);
 }

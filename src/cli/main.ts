@@ -1,73 +1,36 @@
-import { Command, CommanderError } from 'commander';
-import { loadConfig, readEnvironment, requireEnabled, type Config } from '../config/config.ts';
+import { readEnvironment } from '../config/config.ts';
 import { DifyEsError } from '../core/errors.ts';
+import { readCommandLine, wantsJson } from './command-line.ts';
 import { createLogger } from './logger.ts';
 import { createOutput } from './output.ts';
-import type { Verb } from './verb.ts';
 import { VERBS } from './verbs.ts';
 
-const STOP_WITHIN_MS = 10_000;
+/** Nine, since whoever sent the signal counts ten from there. */
+const STOP_WITHIN_MS = 9_000;
 
 /** Runs one command line and returns its exit code: 0 done, 1 no, 2 usage or configuration, 3 a server is away. */
 async function main(argv: readonly string[]): Promise<number> {
-  const json = argv.includes('--json');
+  const json = wantsJson(argv);
   try {
-    return await runVerb(argv, json);
+    const line = readCommandLine(argv, () => readEnvironment(process.env), VERBS);
+    if (line === null) return 0;
+    const { verb, options, config } = line;
+    return await verb.run({ config, out: createOutput(json), log: createLogger(config.program.logLevel, verb.name), signal: onTermination(json) }, options);
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     return report(error, json);
   }
 }
 
-async function runVerb(argv: readonly string[], json: boolean): Promise<number> {
-  let chosen: { verb: Verb; command: Command } | undefined;
-  const program = new Command('dify-es')
-    .description('Moves the workflow logs of Dify from PostgreSQL to Elasticsearch, with zero downtime.')
-    .exitOverride()
-    .showSuggestionAfterError()
-    .addHelpText('after', '\nExit codes: 0 done · 1 the answer is no · 2 usage or configuration · 3 a server cannot be reached\nConfiguration: environment and .env; .env.example has a line for each variable.');
-  for (const verb of VERBS) {
-    const command = program.command(verb.name).description(verb.summary).exitOverride();
-    verb.declare(command);
-    // unknown flags are collected below, so that the user sees them together with every other fault
-    command.option('--json', 'print the answer as JSON').allowUnknownOption().allowExcessArguments();
-    command.action(() => {
-      chosen = { verb, command };
-    });
-  }
-  await program.parseAsync(argv, { from: 'user' });
-  if (!chosen) return 2;
-
-  const { verb, command } = chosen;
-  const { registeredArguments: known } = command;
-  const isKnown = (arg: string, at: number): boolean => !arg.startsWith('-') && (at < known.length || known.at(-1)?.variadic === true);
-  const faults = command.args.filter((arg, at) => !isKnown(arg, at)).map((arg) => (arg.startsWith('-') ? `unknown flag ${arg}` : `unexpected argument ${JSON.stringify(arg)}`));
-  const flags = { ...command.opts(), args: command.processedArgs };
-  const options = verb.read(flags, faults);
-  const config = tryConfig(faults);
-  if (faults.length > 0 || !config) throw new DifyEsError('USAGE', faults.join('\n'));
-  if (verb.writes) requireEnabled(config);
-
+/** Aborted by SIGTERM and SIGINT. Whatever still hangs then is in somebody else's hands; every acknowledged step is durable already. */
+function onTermination(json: boolean): AbortSignal {
   const stop = new AbortController();
   const onSignal = (): void => {
     if (stop.signal.aborted) process.exit(130);
     stop.abort();
-    // whatever hangs by then is in somebody else's hands; every acknowledged step is durable already
-    setTimeout(() => process.exit(1), STOP_WITHIN_MS).unref();
+    setTimeout(() => process.exit(report(new DifyEsError('STOPPED', 'stopped; a server did not answer, so not everything was closed'), json)), STOP_WITHIN_MS).unref();
   };
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
-  return await verb.run({ config, out: createOutput(json), log: createLogger(config.program.logLevel, verb.name), signal: stop.signal }, options);
-}
-
-/** The configuration, or undefined after its faults were added to the others. */
-function tryConfig(faults: string[]): Config | undefined {
-  try {
-    return loadConfig(readEnvironment(process.env));
-  } catch (error) {
-    if (!(error instanceof DifyEsError)) throw error;
-    faults.push(...error.message.split('\n'));
-    return undefined;
-  }
+  return stop.signal;
 }
 
 function report(error: unknown, json: boolean): number {

@@ -43,14 +43,17 @@ export const migrate = defineVerb<MigrateFlags>({
       from: startOfDay(flags, faults, 'startDate', '--start-date'),
       before: startOfNextDay(flags, faults, 'endDate', '--end-date'),
     };
+    const [abandon, dryRun] = [flags['abandon'] === true, flags['dryRun'] === true];
+    // whoever names a tenant beside it expects that the others go on
+    const beside = ['tenantId', 'startDate', 'endDate', 'dataType', 'dryRun'].filter((name) => flags[name] !== undefined);
+    if (abandon && beside.length > 0) faults.push('--abandon gives the open backfill up as a whole, and takes no filter and no --dry-run');
     if (filter.from !== null && filter.before !== null && filter.from >= filter.before) faults.push('--end-date is before --start-date');
     return {
       filter,
       workers: wholeNumber(flags, faults, 'workers', '--workers', 1, 64),
       batchRows: wholeNumber(flags, faults, 'batchSize', '--batch-size', 10, 100_000),
       rowsPerSecond: wholeNumber(flags, faults, 'rate', '--rate', 1, 10_000_000) ?? 0,
-      abandon: flags['abandon'] === true,
-      dryRun: flags['dryRun'] === true,
+      abandon, dryRun,
     };
   },
   async run({ config, out, log, signal }, { filter, workers, batchRows, rowsPerSecond, abandon, dryRun }) {

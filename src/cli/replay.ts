@@ -4,6 +4,7 @@ import { TABLES, type TableName } from '../core/contracts.ts';
 import { spansOf, type OffsetChoice, type ReplayStart } from '../ops/replay/plan.ts';
 import { follow, prepareReplay, refuseWithMembers, rewind, switchedTenants } from '../ops/replay/replay.ts';
 import { openPlatform } from '../run/platform.ts';
+import { list, moment } from './flags.ts';
 import { formatCount } from './format.ts';
 import { createProgress } from './progress.ts';
 import { defineVerb } from './verb.ts';
@@ -75,14 +76,13 @@ const NO_START: ReplayStart = { kind: 'beginning' };
 function startOf(flags: Flags, faults: string[]): ReplayStart {
   const given = (['fromBeginning', 'fromTime', 'fromOffset'] as const).filter((name) => flags[name] !== undefined);
   if (given.length !== 1) faults.push('one of --from-beginning, --from-time and --from-offset says from where');
-  if (flags['fromOffset'] !== undefined) return { kind: 'offsets', offsets: list(flags['fromOffset']).flatMap((text) => offsetOf(text, faults)) };
+  if (flags['fromOffset'] !== undefined) {
+    const places = list(flags['fromOffset']);
+    if (places.length === 0) faults.push('--from-offset is empty');
+    return { kind: 'offsets', offsets: places.flatMap((text) => offsetOf(text, faults)) };
+  }
   if (flags['fromTime'] === undefined) return NO_START;
-  const text = String(flags['fromTime']);
-  // a time without a zone would be another one on each machine
-  const timeMs = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?(Z|[+-]\d{2}:\d{2})$/.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isNaN(timeMs)) faults.push(`--from-time ${JSON.stringify(text)} is no time with its zone, like 2026-07-01T12:00:00Z`);
-  else if (timeMs > Date.now()) faults.push(`--from-time ${text} is in the future`);
-  return { kind: 'time', timeMs };
+  return { kind: 'time', timeMs: moment(flags, faults, 'fromTime', '--from-time') ?? Number.NaN };
 }
 
 function offsetOf(text: string, faults: string[]): OffsetChoice[] {
@@ -106,4 +106,3 @@ function tablesOf(flags: Flags, faults: string[]): TableName[] {
 }
 
 const tableOf = (name: string): TableName | undefined => connectorOfDataType(name)?.table ?? Object.values(CONNECTORS).find(({ table }) => table === name)?.table;
-const list = (value: unknown): string[] => (Array.isArray(value) ? value : [value]).flatMap((item) => String(item).split(',')).map((item) => item.trim()).filter(Boolean);

@@ -15,6 +15,8 @@ interface RetentionFlags {
   readonly everyMs: number | null;
 }
 
+/** A timer counts milliseconds in 31 bits, and one that is set for longer fires at once. */
+const LONGEST_MS = 24 * 86_400_000;
 const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 export const retention = defineVerb<RetentionFlags>({
@@ -30,7 +32,8 @@ export const retention = defineVerb<RetentionFlags>({
       .option('--every <time>', 'keep doing it, for example 24h; needs --yes'),
   read(flags, faults) {
     const every = /^([1-9]\d{0,4})([mhd])$/.exec(String(flags['every'] ?? ''));
-    if (flags['every'] !== undefined && !every) faults.push(`--every ${JSON.stringify(flags['every'])} is no time like 24h`);
+    const everyMs = every ? Number(every[1]) * UNITS[every[2]!]! : null;
+    if (flags['every'] !== undefined && (everyMs === null || everyMs > LONGEST_MS)) faults.push(`--every ${JSON.stringify(flags['every'])} is no time like 24h, from 1m to 24d`);
     if (flags['every'] !== undefined && flags['yes'] !== true) faults.push('--every needs --yes, since nobody is there to be asked');
     if (flags['dryRun'] === true && flags['every'] !== undefined) faults.push('--dry-run and --every exclude each other');
     return {
@@ -38,7 +41,7 @@ export const retention = defineVerb<RetentionFlags>({
       days: wholeNumber(flags, faults, 'days', '--days', 1, 100_000),
       dryRun: flags['dryRun'] === true,
       yes: flags['yes'] === true,
-      everyMs: every ? Number(every[1]) * UNITS[every[2]!]! : null,
+      everyMs,
     };
   },
   async run(context, flags) {

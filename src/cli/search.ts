@@ -1,7 +1,7 @@
 import { searchRuns, type FoundRun } from '../ops/search/search.ts';
 import type { SearchRequest } from '../ops/search/query.ts';
 import { openElastic } from '../run/connections.ts';
-import { startOfDay, startOfNextDay, tenantIds, wholeNumber } from './flags.ts';
+import { startOfDay, startOfNextDay, tenantIds, text, wholeNumber } from './flags.ts';
 import { defineVerb } from './verb.ts';
 
 const DEFAULT_LIMIT = 20;
@@ -20,7 +20,7 @@ export const search = defineVerb<SearchRequest>({
       .option('--limit <n>', `at most so many runs (default ${DEFAULT_LIMIT})`),
   read(flags, faults) {
     const [given] = flags['args'] as [readonly string[] | undefined];
-    const words = (given ?? []).map((word) => word.trim()).filter((word) => word !== '' && !word.startsWith('--'));
+    const words = (given ?? []).map((word) => word.trim()).filter((word) => word !== '');
     if (words.length === 0) faults.push('no words to search for');
     const from = startOfDay(flags, faults, 'from', '--from');
     const before = startOfNextDay(flags, faults, 'to', '--to');
@@ -28,7 +28,7 @@ export const search = defineVerb<SearchRequest>({
     return {
       words, from, before,
       tenantIds: tenantIds(flags, faults),
-      status: typeof flags['status'] === 'string' ? flags['status'] : null,
+      status: text(flags, faults, 'status', '--status'),
       limit: wholeNumber(flags, faults, 'limit', '--limit', 1, 1000) ?? DEFAULT_LIMIT,
     };
   },

@@ -27,7 +27,7 @@ export const setup = defineVerb<SetupFlags>({
     const role = flags['role'] === undefined ? null : String(flags['role']);
     const printSql = flags['printSql'] === true;
     if (role !== null && !printSql) faults.push('--role goes with --print-sql');
-    if (role !== null && (role === '' || Buffer.byteLength(role) > 63)) faults.push('--role is no name of a role (1 to 63 bytes)');
+    if (role !== null && (role.trim() === '' || Buffer.byteLength(role) > 63 || /\p{Cc}/u.test(role))) faults.push('--role is no name of a role (1 to 63 bytes on one line)');
     return { printSql, role, lockWaitMs: (wholeNumber(flags, faults, 'lockWait', '--lock-wait', 1, 86_400) ?? LOCK_WAIT_SECONDS) * 1000 };
   },
   async run({ config, out, log, signal }, { printSql, role, lockWaitMs }) {

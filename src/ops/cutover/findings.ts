@@ -49,6 +49,7 @@ export function lettersFinding({ open, accepted, unattributed }: LetterCounts): 
 export function validationFinding(verdict: ValidationVerdict | null, counts: { readonly rows: number; readonly documents: number; readonly differences: number }, tenantId: string): Finding {
   const cure = `dify-es validate --tenant-id ${tenantId} --full shows them; --repair sends rows again.`;
   if (verdict === null) return fail('validation', 'not looked at, since the path is not drained', 'Cure the findings above first.');
+  if (verdict === 'equal' && counts.rows + counts.documents === 0) return fail('validation', 'no row and no document of this tenant anywhere', 'Is the id right? A tenant without workflow runs needs no switch.');
   if (verdict === 'different') return fail('validation', `${counts.differences} differences among ${counts.rows} rows and ${counts.documents} documents`, cure);
   if (verdict === 'unsettled') return fail('validation', 'rows kept changing, or the path did not drain', 'Try again in a quieter moment, or with --wait.');
   return ok('validation', `${counts.rows} rows and ${counts.documents} documents are equal`);

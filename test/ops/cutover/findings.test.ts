@@ -49,6 +49,7 @@ describe('the other findings', () => {
 
   it('want equality that was seen', () => {
     const counts = { rows: 1, documents: 1, differences: 0 };
+    expect(validationFinding('equal', { rows: 0, documents: 0, differences: 0 }, T), 'a typing error in the id is no tenant to be switched').toMatchObject({ level: 'fail' });
     expect((['equal', 'different', 'unsettled', null] as const).map((verdict) => validationFinding(verdict, counts, T).level)).toEqual(['ok', 'fail', 'fail', 'fail']);
   });
 
