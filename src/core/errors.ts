@@ -9,8 +9,9 @@ export const ERRORS = {
   STOPPED: { exit: 1, cure: 'Run the same command again: it goes on where it was.' },
   ANSWER_NO: { exit: 1, cure: 'The lines above say what is missing.' },
 
-  PG_UNREACHABLE: { exit: 3, cure: 'Check DB_HOST and DB_PORT, and that PostgreSQL accepts connections from here.' },
-  PG_AUTH: { exit: 2, cure: 'Check DB_USERNAME, DB_PASSWORD and the pg_hba.conf of the server.' },
+  PG_UNREACHABLE: { exit: 3, cure: 'Check DB_HOST, DB_PORT and DB_SSL_MODE, and that PostgreSQL accepts connections from here.' },
+  PG_AUTH: { exit: 2, cure: 'Check DB_USERNAME, DB_PASSWORD, DB_SSL_MODE and the pg_hba.conf of the server.' },
+  PG_TLS: { exit: 2, cure: 'Check DB_SSL_CA, and that the certificate of the server is valid and names DB_HOST; DB_SSL_MODE=require encrypts without that proof.' },
   PG_RIGHTS: { exit: 2, cure: 'Run `dify-es setup --print-sql` and have a superuser run what it prints.' },
   PG_WAL_LEVEL: { exit: 2, cure: 'ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL once.' },
   PG_UNFIT: { exit: 1, cure: 'Nothing was changed. The lines above say what stands in the way.' },
@@ -31,8 +32,8 @@ export const ERRORS = {
   CLEANUP_RUNNING: { exit: 1, cure: 'Wait until cleanup-pg has ended: a backfill and a clean-up never run at once.' },
   CLEANUP_REFUSED: { exit: 1, cure: 'Let what is named above end (an open backfill: run `dify-es migrate` again, or `dify-es migrate --abandon`), then run cleanup-pg again.' },
 
-  KAFKA_UNREACHABLE: { exit: 3, cure: 'Check KAFKA_BROKERS, and that the brokers\' advertised listeners can be reached from here.' },
-  KAFKA_AUTH: { exit: 2, cure: 'Check KAFKA_SASL_* and KAFKA_SSL_*.' },
+  KAFKA_UNREACHABLE: { exit: 3, cure: 'Check KAFKA_BROKERS and KAFKA_SSL, and that the brokers\' advertised listeners can be reached from here.' },
+  KAFKA_AUTH: { exit: 2, cure: 'Check KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD, KAFKA_SSL and KAFKA_SSL_CA, and the rights of that user.' },
   GROUP_BUSY: { exit: 1, cure: 'Stop every `dify-es sink` and `dify-es run` of this group (a killed one leaves it after its session timeout); then run the same command again.' },
   KAFKA_TOPIC_MISSING: { exit: 1, cure: 'Run `dify-es setup`.' },
   KAFKA_LAYOUT_CHANGED: { exit: 1, cure: 'The number of partitions was changed, so rows would change partition and lose their order. Restore it, or start with a new KAFKA_TOPIC_PREFIX and a full migrate.' },
@@ -42,7 +43,7 @@ export const ERRORS = {
 
   ES_UNREACHABLE: { exit: 3, cure: 'Check ELASTICSEARCH_HOSTS and ELASTICSEARCH_USE_SSL.' },
   ES_AUTH: { exit: 2, cure: 'Check ELASTICSEARCH_USERNAME and _PASSWORD, or _API_KEY.' },
-  ES_TLS: { exit: 2, cure: 'Check ELASTICSEARCH_CA_CERTS; ELASTICSEARCH_VERIFY_CERTS=false only for a test.' },
+  ES_TLS: { exit: 2, cure: 'Check ELASTICSEARCH_CA_CERTS, and that the certificate of the server is valid and names the host; ELASTICSEARCH_VERIFY_CERTS=false only for a test.' },
   ES_RIGHTS: { exit: 2, cure: 'The role needs monitor and manage_index_templates on the cluster, and all on the indices of the prefix.' },
 
   ES_UNREADABLE: { exit: 1, cure: 'The index named above is closed or a shard of it is missing: look at GET _cluster/allocation/explain and open or restore it.' },

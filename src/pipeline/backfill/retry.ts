@@ -25,7 +25,7 @@ export async function publishing<T>(call: () => Promise<T>): Promise<T> {
 export type Remedy = 'again' | 'describe' | 'stop';
 
 /** Codes of errors that go by themselves. */
-const PASSING: ReadonlySet<ErrorCode> = new Set(['PG_UNREACHABLE', 'KAFKA_UNREACHABLE']);
+const PASSING: ReadonlySet<ErrorCode> = new Set(['PG_UNREACHABLE', 'PG_TLS', 'KAFKA_UNREACHABLE']);
 /**
  * SQLSTATE classes (PostgreSQL documentation, appendix A): 08 connection, 40 rollback, 53 resources, 57 operator
  * intervention (a restart, a cancel, a terminated backend); 55P03 is lock_timeout behind an ALTER TABLE.

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { DifyEsError, type ErrorCode } from '../../core/errors.ts';
+import { isTlsFault } from '../../core/tls-fault.ts';
 
 /** Where PostgreSQL is. No connection string: its parameters would override what is pinned below. */
 export interface PgTarget {
@@ -120,7 +121,7 @@ export function toPgError(error: unknown, doing: PgActivity): DifyEsError {
 }
 
 function codeOf(error: unknown, sqlstate: string | undefined, doing: PgActivity): ErrorCode {
-  if (sqlstate === undefined) return isFaultOfProgram(error) ? 'INTERNAL' : 'PG_UNREACHABLE';
+  if (sqlstate === undefined) return isFaultOfProgram(error) ? 'INTERNAL' : isTlsFault((error as { code?: unknown }).code) ? 'PG_TLS' : 'PG_UNREACHABLE';
   if (doing === 'start-replication' && sqlstate === '42704') return 'PG_SLOT_MISSING';
   if (doing === 'replicate' && sqlstate === '42704') return 'PG_PUBLICATION_MISSING';
   const known = (doing.includes('replicat') ? BY_SQLSTATE_OF_REPLICATION[sqlstate] : undefined) ?? BY_SQLSTATE[sqlstate];

@@ -1,4 +1,5 @@
 import { DifyEsError, type ErrorCode } from '../../core/errors.ts';
+import { isTlsFault } from '../../core/tls-fault.ts';
 
 /*
  * What an error of kafkajs means, by its `type` (the broker's error name), its `name` or the socket's `code`, all along
@@ -16,7 +17,6 @@ export interface KafkaVerdict {
 const AUTH = new Set([
   'SASL_AUTHENTICATION_FAILED', 'UNSUPPORTED_SASL_MECHANISM', 'ILLEGAL_SASL_STATE', 'TOPIC_AUTHORIZATION_FAILED', 'GROUP_AUTHORIZATION_FAILED',
   'CLUSTER_AUTHORIZATION_FAILED', 'TRANSACTIONAL_ID_AUTHORIZATION_FAILED', 'KafkaJSSASLAuthenticationError',
-  'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'ERR_TLS_CERT_ALTNAME_INVALID',
 ]);
 
 /** Through API versions that kafkajs speaks, a fenced producer and one whose transaction expired get the same answer. */
@@ -72,6 +72,8 @@ function names({ type, code, name }: ErrorLike): string[] {
 
 export function classifyKafkaError(error: unknown): KafkaVerdict {
   const links = [...chain(error)];
+  const tls = links.flatMap(names).find((name) => isTlsFault(name) && name !== 'EPROTO');
+  if (tls !== undefined) return { code: 'KAFKA_AUTH', retriable: false, reason: tls };
   for (const [set, code, retriable] of RULES) {
     for (const link of links) {
       const reason = names(link).find((name) => set.has(name));

@@ -1,6 +1,7 @@
 import { connect } from 'node:tls';
 import { Client } from '@elastic/elasticsearch';
 import { DifyEsError } from '../../core/errors.ts';
+import { isTlsFault } from '../../core/tls-fault.ts';
 import { esError } from './elastic-errors.ts';
 
 export interface ElasticSettings {
@@ -61,9 +62,6 @@ export function lowerVersion(a: string, b: string): string {
 
 const parts = (version: string): number[] => version.split(/[.-]/).slice(0, 3).map(Number);
 
-/** Node's codes for a handshake that failed, as opposed to a connection that was never made. */
-const TLS_CODE = /^(ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA|EPROTO)/;
-
 /**
  * The code of a TLS failure, or undefined when TLS is not what fails. A handshake of our own, since the client keeps
  * only the text of an error and drops its code.
@@ -72,7 +70,7 @@ async function tlsFault(settings: ElasticSettings): Promise<string | undefined> 
   for (const node of settings.nodes) {
     const url = new URL(node);
     const code = url.protocol === 'https:' ? await handshake(url, settings) : undefined;
-    if (code !== undefined && TLS_CODE.test(code)) return code;
+    if (isTlsFault(code)) return code;
   }
   return undefined;
 }
