@@ -7,6 +7,7 @@ import { openPlatform } from '../run/platform.ts';
 import { startOfDay, startOfNextDay, tables, tenantIds, wholeNumber } from './flags.ts';
 import { formatCount } from './format.ts';
 import { estimate } from '../ops/estimate/estimate.ts';
+import { fits } from '../ops/estimate/forecast.ts';
 import { withTelemetry } from '../ops/telemetry/telemetry.ts';
 import { printEstimate } from './dry-run-report.ts';
 import { createProgress } from './progress.ts';
@@ -103,5 +104,5 @@ async function printDryRun({ config, out, signal }: Pick<VerbContext, 'config' |
   const found = await estimate(config, { filter, signal, onBlocks: (table, done, total) => view.show({ name: `${table} pages`, done, total, rows: done, bytes: 0 }) }).finally(() => view.end());
   printEstimate(found, out);
   out.result(found);
-  return found.forecast.shardsFit ? 0 : 1;
+  return fits(found.forecast) ? 0 : 1;
 }

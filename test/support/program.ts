@@ -70,6 +70,11 @@ export class Program {
     return this.#stdout;
   }
 
+  /** Its last lines on standard error. */
+  get stderr(): readonly string[] {
+    return this.#lines;
+  }
+
   isRunning(): boolean {
     return this.#result === undefined;
   }

@@ -1,7 +1,7 @@
 import type { Client } from '@elastic/elasticsearch';
 import { CONNECTORS } from '../../connector/registry.ts';
 import { esError } from '../../pipeline/sink/elastic-errors.ts';
-import { indexName, parseIndexName, tenantPattern } from '../../pipeline/sink/index-name.ts';
+import { indexName, indexPattern, parseIndexName, tenantPattern } from '../../pipeline/sink/index-name.ts';
 import { ensureTemplates, templateOf, templateStates, type IndexTemplate, type TemplateSettings, type TemplateState } from '../../pipeline/sink/templates.ts';
 import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
 import { isQuickRefresh } from './findings.ts';
@@ -95,6 +95,19 @@ async function readIndices(client: Client, tenantId: string, prefix: string): Pr
     }
   }
   return found;
+}
+
+/** Of these indices of ours those whose fields are not those of our template: rows may be refused there. Reads only. */
+export async function wrongMappings(client: Client, names: ReadonlySet<string>, settings: TemplateSettings): Promise<string[]> {
+  const wrong: string[] = [];
+  for (const connector of CONNECTOR_LIST) {
+    const own = [...names].filter((name) => parseIndexName(settings.prefix, [connector], name));
+    if (own.length === 0) continue;
+    const expected = propertiesOf(templateOf(connector, settings));
+    const answer = await ask<Record<string, { mappings: Mappings }>>(client, `/${indexPattern(settings.prefix, connector)}/_mapping`, { expand_wildcards: 'open' });
+    wrong.push(...own.filter((name) => answer[name] && !hasMapping(answer[name].mappings, expected)));
+  }
+  return wrong.sort();
 }
 
 /** What the server itself says an index of that name would get, whoever's template wins. */

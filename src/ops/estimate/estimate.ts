@@ -10,7 +10,9 @@ import { checkConnection } from '../../pipeline/sink/elastic-client.ts';
 import { indexName } from '../../pipeline/sink/index-name.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
 import { elasticSettings, openElastic, pgTarget } from '../../run/connections.ts';
-import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
+import { templateSettings } from '../../run/sink.ts';
+import { ask, readNodes, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
+import { wrongMappings } from '../cutover/elastic.ts';
 import { oldestKeptMonth } from '../retention/plan.ts';
 import { Documents } from '../validate/documents.ts';
 import { Source } from '../validate/source.ts';
@@ -44,6 +46,8 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
     await checkConnection(client, elasticSettings(config));
     const source = new Source({ scanning, lookup }, config.postgres.schema);
     const condition = filterSql(normalizeFilter(filter));
+    const nodes = (await readNodes(client)).filter(({ data }) => data);
+    const documentLimitBytes = heapShare(nodes);
     const groups: Group[] = [];
     const probes: Probe[] = [];
     const missing: TableName[] = [];
@@ -56,7 +60,7 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
         continue;
       }
       groups.push(...(await countGroups(source, open, condition, (done) => onBlocks(table, done, open.size.blocks))));
-      probes.push(await probeTable(source, open, condition, SAMPLE_ROWS, searchText ? DEFAULT_SEARCH_TEXT_BYTES : 0));
+      probes.push(await probeTable(source, open, condition, { count: SAMPLE_ROWS, searchTextBytes: searchText ? DEFAULT_SEARCH_TEXT_BYTES : 0, documentLimitBytes }));
     }
     const documents = new Documents(client, prefix, signal);
     const existing = new Set<string>();
@@ -70,6 +74,9 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
       forecast: forecast({
         groups, probes, existing, shards, replicas, walBytesPerSecond,
         indexOf: ({ table, tenantId, month }) => indexName(prefix, CONNECTORS[table], tenantId, month),
+        freeDiskBytes: nodes.some(({ diskTotalBytes }) => diskTotalBytes > 0) ? nodes.reduce((sum, { diskAvailableBytes }) => sum + diskAvailableBytes, 0) : null,
+        wrongMapping: await wrongMappings(client, existing, templateSettings(config)),
+        walLimitBytes: await walLimit(source, config.postgres.walBudget),
         freeShards: limit - health.active_shards - health.unassigned_shards,
         oldestKeptMonth: oldestKeptMonth(new Date(), retentionDays),
       }),
@@ -77,6 +84,18 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
   } finally {
     await Promise.allSettled([scanning.end(), lookup.end(), client.close()]);
   }
+}
+
+/** Of the smallest heap: a document above it was refused with 429 for ever by Elasticsearch 9.5. */
+function heapShare(nodes: readonly { readonly heapBytes: number }[]): number | null {
+  const heaps = nodes.map(({ heapBytes }) => heapBytes).filter((bytes) => bytes > 0);
+  return heaps.length === 0 ? null : Math.min(...heaps) * 0.02;
+}
+
+async function walLimit(source: Source, budget: number): Promise<number | null> {
+  const [row] = await source.query(`SELECT nullif(setting::bigint, -1) * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'`);
+  const limits = [Number(row?.[0] ?? 0), budget].filter((bytes) => bytes > 0);
+  return limits.length === 0 ? null : Math.min(...limits);
 }
 
 async function walRate(source: Source, signal: AbortSignal): Promise<number> {

@@ -12,6 +12,12 @@ export interface ForecastInput {
   readonly replicas: number;
   /** Shards that the cluster still takes; null when it did not say. */
   readonly freeShards: number | null;
+  /** Of all data nodes together; null when they did not say. */
+  readonly freeDiskBytes: number | null;
+  /** Existing indices of the filter whose fields are not those of our template. */
+  readonly wrongMapping: readonly string[];
+  /** WAL that the slot may hold back: the lower of max_slot_wal_keep_size and WAL_BUDGET; null: unlimited. */
+  readonly walLimitBytes: number | null;
   /** Rows of whole months before this one (`YYYY.MM`) are older than ELASTICSEARCH_RETENTION_DAYS. */
   readonly oldestKeptMonth: string;
   /** WAL that the server writes now, bytes a second, from two looks at it. */
@@ -41,10 +47,19 @@ export interface Forecast {
   readonly newShards: number;
   readonly freeShards: number | null;
   readonly shardsFit: boolean;
+  readonly freeDiskBytes: number | null;
+  readonly diskFits: boolean;
+  readonly wrongMapping: readonly string[];
   /** Reading, encoding and writing documents here, with one worker, without Kafka and Elasticsearch: at least that. */
   readonly secondsAtLeast: number;
   /** WAL written by the server in that time; the slot holds it back only while no reader runs. */
   readonly walBytes: number;
+  readonly walLimitBytes: number | null;
+}
+
+/** Nothing that was looked at is in the way. */
+export function fits({ shardsFit, diskFits, wrongMapping }: Pick<Forecast, 'shardsFit' | 'diskFits' | 'wrongMapping'>): boolean {
+  return shardsFit && diskFits && wrongMapping.length === 0;
 }
 
 /** Pure: from exact counts and a sample to what is to come. Index structures take about as much again as the texts. */
@@ -60,17 +75,22 @@ export function forecast(input: ForecastInput): Forecast {
     const probe = input.probes.find((one) => one.table === table);
     return total + (probe && probe.rows > 0 ? (probe.seconds / probe.rows) * rows : 0);
   }, 0);
+  const elasticBytes = sum((table) => table.elasticBytes);
   return {
     tables,
     rows: sum(({ rows }) => rows),
     bytes: sum(({ bytes }) => bytes),
     kafkaBytes: sum(({ kafkaBytes }) => kafkaBytes),
-    elasticBytes: sum(({ elasticBytes }) => elasticBytes),
+    elasticBytes,
     newIndices,
     newShards,
     freeShards: input.freeShards,
     shardsFit: input.freeShards === null || newShards <= input.freeShards,
+    freeDiskBytes: input.freeDiskBytes,
+    diskFits: input.freeDiskBytes === null || elasticBytes <= input.freeDiskBytes,
+    wrongMapping: input.wrongMapping,
     secondsAtLeast,
+    walLimitBytes: input.walLimitBytes,
     walBytes: Math.round(secondsAtLeast * input.walBytesPerSecond),
   };
 }

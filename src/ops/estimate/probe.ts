@@ -22,17 +22,24 @@ export interface Probe {
   /** Documents with a JSON column that is no valid JSON and is kept as `_invalid_json`. */
   readonly invalidJson: number;
   /** Rows that would go to the dead letters, by cause. */
-  readonly refused: Readonly<Record<'no-month' | 'bad-key' | 'row-too-large', number>>;
+  readonly refused: Readonly<Record<'no-month' | 'bad-key' | 'row-too-large' | 'too-large-for-elasticsearch', number>>;
   /** For reading, encoding and document writing of these rows, one after another, here. */
   readonly seconds: number;
 }
 
+export interface ProbeSettings {
+  readonly count: number;
+  readonly searchTextBytes: number;
+  /** A document above it is refused by Elasticsearch for ever; null when it did not say. */
+  readonly documentLimitBytes: number | null;
+}
+
 /** Reads about `count` random rows and takes each through the encoding and the document, as the pipeline would. */
-export async function probeTable(source: Source, open: OpenTable, condition: string | null, count: number, searchTextBytes: number): Promise<Probe> {
+export async function probeTable(source: Source, open: OpenTable, condition: string | null, { count, searchTextBytes, documentLimitBytes }: ProbeSettings): Promise<Probe> {
   const { table } = open.source;
   const encoding = createAvroEncoding();
   const documents = new DocumentWriter(CONNECTORS[table], { searchTextBytes });
-  const refused = { 'no-month': 0, 'bad-key': 0, 'row-too-large': 0 };
+  const refused = { 'no-month': 0, 'bad-key': 0, 'row-too-large': 0, 'too-large-for-elasticsearch': 0 };
   const sum = { rows: 0, avroBytes: 0, packedBytes: 0, documentBytes: 0, storedBytes: 0, invalidJson: 0 };
   const ids = await sampleIds(source, open, count, condition);
   const began = performance.now();
@@ -45,7 +52,9 @@ export async function probeTable(source: Source, open: OpenTable, condition: str
       if (!isUuid(key.id) || !isUuid(key.tenantId)) refused['bad-key']++;
       else if (monthOf(key.createdAt) === undefined) refused['no-month']++;
       if (value.length > MAX_ROW_BYTES) refused['row-too-large']++;
+      const before = writer.length;
       if (documents.write(writer, row).invalidJson > 0) sum.invalidJson++;
+      if (documentLimitBytes !== null && writer.length - before > documentLimitBytes) refused['too-large-for-elasticsearch']++;
     }
     const records = Buffer.concat(values);
     sum.rows += batch.length;

@@ -79,7 +79,7 @@ export function printReport(report: ValidationReport, out: ReportSink): void {
   if (report.inFlight > 0) out.line(`${report.inFlight} rows kept changing and are neither equal nor different: run validate again`);
   if (report.notDrained) out.line(`not drained: ${report.notDrained.message}; rows in flight may be among the differences. ${report.notDrained.cure}`);
   if (report.repair) out.line(describeRepair(report.repair));
-  if (totals.rows + totals.documents === 0) out.line('NOTHING WAS COMPARED: there is no row and no document of what was asked for; is the id right?');
+  if (report.verdict === 'equal' && totals.rows + totals.documents === 0 && Object.keys(apart).length === 0) out.line('NOTHING WAS COMPARED: there is no row and no document of what was asked for; is the id right?');
   for (const table of report.reconciled) out.line(`BACKFILL REQUIRED is settled for ${table}`);
   out.line(`${report.verdict}: ${totals.rows} rows and ${totals.documents} documents compared in ${report.seconds.toFixed(1)} s${report.sample === 'full' ? '' : ` (a sample of ${report.sample}; --full compares everything)`}`);
 }

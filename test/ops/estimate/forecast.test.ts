@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { forecast, type ForecastInput } from '../../../src/ops/estimate/forecast.ts';
+import { fits, forecast, type ForecastInput } from '../../../src/ops/estimate/forecast.ts';
 import type { Group } from '../../../src/ops/estimate/groups.ts';
 import type { Probe } from '../../../src/ops/estimate/probe.ts';
 
@@ -7,11 +7,11 @@ const TENANT = '11111111-1111-4111-8111-111111111111';
 const group = (over: Partial<Group> = {}): Group => ({ table: 'workflow_runs', tenantId: TENANT, month: '2025.10', rows: 1000, bytes: 5_000_000, ...over });
 const probe = (over: Partial<Probe> = {}): Probe => ({
   table: 'workflow_runs', rows: 100, avroBytes: 500_000, packedBytes: 100_000, documentBytes: 600_000, storedBytes: 150_000, invalidJson: 1,
-  refused: { 'no-month': 0, 'bad-key': 0, 'row-too-large': 2 }, seconds: 0.5, ...over,
+  refused: { 'no-month': 0, 'bad-key': 0, 'row-too-large': 2, 'too-large-for-elasticsearch': 0 }, seconds: 0.5, ...over,
 });
 const input = (over: Partial<ForecastInput> = {}): ForecastInput => ({
   groups: [group()], probes: [probe()], existing: new Set(), indexOf: ({ tenantId, month }) => `i-${tenantId}-${month}`,
-  shards: 1, replicas: 0, freeShards: 10, oldestKeptMonth: '2025.09', walBytesPerSecond: 1000, ...over,
+  shards: 1, replicas: 0, freeShards: 10, oldestKeptMonth: '2025.09', walBytesPerSecond: 1000, freeDiskBytes: 1e9, wrongMapping: [], walLimitBytes: null, ...over,
 });
 
 describe('the forecast', () => {
@@ -30,6 +30,11 @@ describe('the forecast', () => {
   it('says no when the cluster does not take the shards', () => {
     expect(forecast(input({ freeShards: 0 })).shardsFit).toBe(false);
     expect(forecast(input({ freeShards: 1 })).shardsFit).toBe(true);
+  });
+
+  it('says no when the disks do not take the documents, or an index was made by hand', () => {
+    const answers = [{}, { freeDiskBytes: 1000 }, { freeDiskBytes: null }, { wrongMapping: ['i'] }, { freeShards: 0 }].map((over) => fits(forecast(input(over))));
+    expect(answers).toEqual([true, false, true, false, false]);
   });
 
   it('counts rows of whole months before the boundary as outside retention, and makes no index for rows without a month', () => {

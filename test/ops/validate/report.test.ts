@@ -56,4 +56,10 @@ describe('the report of a validation', () => {
     ]);
     expect(heads).toHaveLength(1);
   });
+
+  it('says that nothing was compared, which is no proof: a typing error in a tenant looks like that', () => {
+    const lines: string[] = [];
+    printReport(report(new Tally()), { line: (text = '') => void lines.push(text), table: () => {} });
+    expect(lines[0]).toMatch(/^NOTHING WAS COMPARED/);
+  });
 });
