@@ -5,8 +5,8 @@ import { createLogger } from './logger.ts';
 import { createOutput } from './output.ts';
 import { VERBS } from './verbs.ts';
 
-/** Nine, since whoever sent the signal counts ten from there. */
-const STOP_WITHIN_MS = 9_000;
+/** Whoever sent the signal counts ten seconds from there. */
+const STOP_WITHIN_MS = 8_000;
 
 /** Runs one command line and returns its exit code: 0 done, 1 no, 2 usage or configuration, 3 a server is away. */
 async function main(argv: readonly string[]): Promise<number> {

@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
 import { requireEnabled } from '../config/config.ts';
+import { DifyEsError } from '../core/errors.ts';
+import type { RetentionRecord } from '../core/state.ts';
 import { dropExpired, retentionPlan, type RetentionOptions } from '../ops/retention/retention.ts';
 import { openPlatform } from '../run/platform.ts';
 import { confirm } from './confirm.ts';
 import { tenantIds, wholeNumber } from './flags.ts';
 import { formatCount } from './format.ts';
-import { defineVerb, type Answer, type VerbContext } from './verb.ts';
+import { defineVerb, type VerbContext } from './verb.ts';
 
 interface RetentionFlags {
   readonly tenantIds: readonly string[];
@@ -17,6 +20,7 @@ interface RetentionFlags {
 
 /** A timer counts milliseconds in 31 bits, and one that is set for longer fires at once. */
 const LONGEST_MS = 24 * 86_400_000;
+const AWAY_MS = 60_000;
 const UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 export const retention = defineVerb<RetentionFlags>({
@@ -45,7 +49,7 @@ export const retention = defineVerb<RetentionFlags>({
     };
   },
   async run(context, flags) {
-    const { config, log, signal } = context;
+    const { config, out, log, signal } = context;
     if (!flags.dryRun) requireEnabled(config);
     const platform = await openPlatform(config, log);
     const options: RetentionOptions = {
@@ -53,40 +57,65 @@ export const retention = defineVerb<RetentionFlags>({
       tenantIds: flags.tenantIds, days: flags.days ?? config.elasticsearch.retentionDays, signal,
     };
     try {
-      for (;;) {
-        const answer = await once(context, options, flags);
-        if (flags.everyMs === null || signal.aborted) return answer;
-        await sleep(flags.everyMs, undefined, { signal }).catch(() => undefined);
-        if (signal.aborted) return 0;
+      let last = await once(context, options, flags);
+      let { dropped } = last;
+      let rounds = 1;
+      for (let waitMs = flags.everyMs; waitMs !== null; ) {
+        await sleep(waitMs, undefined, { signal }).catch(() => undefined);
+        if (signal.aborted) break;
+        const next = await orAway(once(context, options, flags), log);
+        waitMs = next ? flags.everyMs : Math.min(flags.everyMs ?? AWAY_MS, AWAY_MS);
+        if (!next) continue;
+        [last, dropped, rounds] = [next, dropped + next.dropped, rounds + 1];
       }
+      out.result({ dropped, indices: last.indices, boundaries: last.boundaries, rounds });
+      return last.refused ? 1 : 0;
+    } catch (error) {
+      // between two rounds there is nothing to go on with
+      if (signal.aborted && flags.everyMs !== null) return 0;
+      throw error;
     } finally {
       await platform.close();
     }
   },
 });
 
-async function once({ out, log, signal }: VerbContext, options: RetentionOptions, { dryRun, yes }: RetentionFlags): Promise<Answer> {
+interface Round {
+  readonly dropped: number;
+  readonly indices: readonly { readonly name: string; readonly documents: number }[];
+  readonly boundaries: readonly RetentionRecord[];
+  /** Nobody said yes. */
+  readonly refused: boolean;
+}
+
+/** Undefined when a server is away, which is said: it was there at the start, so it is waited for. */
+async function orAway(round: Promise<Round>, log: Logger): Promise<Round | undefined> {
+  try {
+    return await round;
+  } catch (error) {
+    if (!(error instanceof DifyEsError) || error.exitCode !== 3) throw error;
+    log.warn({ code: error.code, reason: error.message }, 'a server is away; this round is tried again');
+    return undefined;
+  }
+}
+
+async function once({ out, log, signal }: VerbContext, options: RetentionOptions, { dryRun, yes }: RetentionFlags): Promise<Round> {
   const plan = await retentionPlan(options);
   const indices = plan.indices.map(({ name, documents }) => ({ name, documents }));
   const sum = indices.reduce((total, { documents }) => total + documents, 0);
   if (indices.length === 0) {
     out.line(`no index has a whole month older than ${options.days} days`);
-    out.result({ dropped: 0, indices, boundaries: [] });
-    return 0;
+    return { dropped: 0, indices, boundaries: [], refused: false };
   }
   out.table(['index', 'documents'], indices.map(({ name, documents }) => [name, formatCount(documents)]));
   out.line(`${formatCount(indices.length)} indices with ${formatCount(sum)} documents, of whole months older than ${options.days} days`);
-  if (dryRun) {
-    out.result({ dropped: 0, indices, boundaries: plan.boundaries });
-    return 0;
-  }
-  if (!yes && !(await confirm('They are deleted for good.', signal))) {
+  if (dryRun) return { dropped: 0, indices, boundaries: plan.boundaries, refused: false };
+  // under --json nothing was shown, so nobody can be asked
+  if (!yes && (out.json || !(await confirm('They are deleted for good.', signal)))) {
     out.line('nothing was dropped: say --yes, or answer yes on a terminal');
-    out.result({ dropped: 0, indices, boundaries: [] });
-    return 1;
+    return { dropped: 0, indices, boundaries: [], refused: true };
   }
   const dropped = await dropExpired(options, plan, (index) => log.info({ index }, 'dropped'));
   out.line(`${formatCount(dropped)} indices dropped; late changes of those months are counted as expired from now on`);
-  out.result({ dropped, indices, boundaries: plan.boundaries });
-  return 0;
+  return { dropped, indices, boundaries: plan.boundaries, refused: false };
 }

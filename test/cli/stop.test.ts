@@ -1,0 +1,27 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { it } from 'vitest';
+import { Program } from '../support/program.ts';
+
+/*
+ * SIGTERM while a server takes the connection and never answers, which is the worst that it can do: what hangs in a
+ * request cannot be closed, and the process ends all the same.
+ */
+it.concurrent.for([['run'], ['migrate', '--dry-run'], ['validate']])('%s ends within 10 s, with one JSON document and no stack trace', { timeout: 60_000 }, async (args, { expect }) => {
+  const sockets: Socket[] = [];
+  const silent = createServer((socket) => void sockets.push(socket.on('error', () => undefined)));
+  await once(silent.listen(0, '127.0.0.1'), 'listening');
+  const { port } = silent.address() as AddressInfo;
+  const connected = once(silent, 'connection');
+  const program = new Program({ ELASTICSEARCH_ENABLED: 'true', ELASTICSEARCH_HOSTS: `http://127.0.0.1:${port}`, KAFKA_BROKERS: `127.0.0.1:${port}`, DB_HOST: '127.0.0.1', DB_PORT: String(port) }, [...args, '--json']);
+  await Promise.race([connected, program.ended.then(() => Promise.reject(new Error(program.describe())))]);
+  const began = performance.now();
+  process.kill(program.pid, 'SIGTERM');
+  const { code, signal } = await program.ended;
+  expect(performance.now() - began).toBeLessThan(10_000);
+  expect({ code, signal }, program.describe()).toEqual({ code: 1, signal: null });
+  expect(JSON.parse(program.stdout)).toMatchObject({ error: { code: 'STOPPED' } });
+  expect(program.stderr.join('\n')).not.toMatch(/^ {4}at /m);
+  for (const socket of sockets) socket.destroy();
+  silent.close();
+});
