@@ -46,7 +46,7 @@ export function loadConfig(env: Environment): Config {
   for (const { group, name, option } of allOptions()) (raw[group] ??= {})[name] = readOption(option, env, faults);
 
   const values = raw as unknown as RawConfig;
-  const file = (name: string, path: string): string | null => (path ? readText(name, path, faults) : null);
+  const file = (name: string, path: string): string | null => (path ? readPem(name, path, faults) : null);
   const config: Config = {
     elasticsearch: { ...values.elasticsearch, nodes: nodeUrls(values.elasticsearch.hosts, values.elasticsearch.useSsl), ca: file(OPTIONS.elasticsearch.caCerts.env, values.elasticsearch.caCerts) },
     postgres: { ...withUrl(values.postgres, faults), ca: file(OPTIONS.postgres.sslCa.env, values.postgres.sslCa) },
@@ -78,6 +78,13 @@ function readText(name: string, path: string, faults: string[]): string | null {
     faults.push(`${name} names a file that cannot be read: ${path}`);
     return null;
   }
+}
+
+/** A CA that is none would be trusted by nobody, or end in an error of OpenSSL's that names no variable. */
+function readPem(name: string, path: string, faults: string[]): string | null {
+  const text = readText(name, path, faults);
+  if (text !== null && !text.includes('-----BEGIN CERTIFICATE-----')) faults.push(`${name} names a file without a PEM certificate: ${path}`);
+  return text;
 }
 
 /** Hosts as Dify's guide has them (`http://…` with USE_SSL beside it, or without a scheme) to the URLs the client wants. */

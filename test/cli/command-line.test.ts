@@ -1,5 +1,7 @@
+import { pino } from 'pino';
 import { describe, expect, it, test, vi } from 'vitest';
 import { readCommandLine, wantsJson, type CommandLine } from '../../src/cli/command-line.ts';
+import { createOutput } from '../../src/cli/output.ts';
 import { VERBS } from '../../src/cli/verbs.ts';
 import { DifyEsError } from '../../src/core/errors.ts';
 
@@ -16,6 +18,7 @@ function read(args: readonly string[], env: Record<string, string> = ENABLED): C
 
 /** The lines that the user sees. */
 function faults(args: readonly string[], env: Record<string, string> = ENABLED): string[] {
+  const help = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
   try {
     read(args, env);
   } catch (error) {
@@ -23,6 +26,8 @@ function faults(args: readonly string[], env: Record<string, string> = ENABLED):
     expect(error.exitCode).toBe(2);
     expect(error.cure).not.toBe('');
     return error.message.split('\n');
+  } finally {
+    help.mockRestore();
   }
   throw new Error(`accepted: ${args.join(' ')}`);
 }
@@ -189,6 +194,16 @@ describe('accepted are', () => {
 
 it('verbs that only write refuse while ELASTICSEARCH_ENABLED is false', () => {
   for (const verb of ['stream', 'sink', 'run']) expect(faults([verb], {})).toEqual(['ELASTICSEARCH_ENABLED is false: nothing is written']);
+});
+
+/** No server is named, so that one that was asked would show as unreachable. */
+test.each([
+  ['setup'], ['teardown'], ['migrate'], ['migrate', '--abandon'], ['validate', '--repair'], ['dlq', 'accept', '0:1', '--why', 'x'], ['dlq', 'redrive'], ['replay', '--from-beginning'],
+  ['cutover', '--tenant-id', T], ['cutover', '--tenant-id', T, '--confirm'], ['cutover', '--tenant-id', T, '--revert'], ['retention', '--yes'], ['cleanup-pg', ...VALID['cleanup-pg']!],
+])('%s refuses as long as it is false', async (...args) => {
+  const { verb, config, options } = read(args, { ELASTICSEARCH_HOSTS: 'http://127.0.0.1:1', KAFKA_BROKERS: '127.0.0.1:1', DB_HOST: '127.0.0.1', DB_PORT: '1' })!;
+  const context = { config, out: createOutput(false, () => {}), log: pino({ level: 'silent' }), signal: new AbortController().signal };
+  await expect(verb.run(context, options)).rejects.toMatchObject({ code: 'DISABLED', exitCode: 2 });
 });
 
 test.each(VERBS.map(({ name, summary }) => ({ name, summary })))('$name --help says what it does and has a line for each flag', ({ name, summary }) => {

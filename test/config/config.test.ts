@@ -60,6 +60,12 @@ describe('faults', () => {
     ]);
   });
 
+  test('a CA file that holds no certificate is one, for each server', () => {
+    const path = file('no-ca.pem', 'a host name');
+    const names = ['ELASTICSEARCH_CA_CERTS', 'DB_SSL_CA', 'KAFKA_SSL_CA'];
+    expect(faultsOf(Object.fromEntries(names.map((name) => [name, path])))).toEqual(names.map((name) => `${name} names a file without a PEM certificate: ${path}`));
+  });
+
   test('SASL without a user is one', () => {
     expect(faultsOf({ KAFKA_SASL_MECHANISM: 'plain' })).toEqual([expect.stringContaining('KAFKA_SASL_USERNAME')]);
   });

@@ -64,7 +64,8 @@ async function killOnce(turn: number): Promise<boolean> {
     return signal === 'SIGKILL';
   }
   const program = pipeline.spawn(cleanup());
-  await program.said('announced');
+  // far above what it takes: a machine that is busy with other things is no fault of the clean-up
+  await program.said('announced', 300_000);
   await sleep(random.int(0, 1500));
   const alive = program.isRunning();
   await program.kill9();
@@ -81,6 +82,7 @@ it(`killed at ${KILLS} moments, cleanup-pg has never deleted a row that Elastics
     if (turn > KILLS * 3) throw new Error(`only ${kills} of ${turn} clean-ups could be killed: they end too early`);
     if (await killOnce(turn)) kills++;
     expect(await archive.lost(), `after kill ${kills}`).toEqual([]);
+    if (kills % 10 === 0) console.log(`${kills} kills, ${await archive.count()} rows deleted, 0 lost`);
     // the reader may meet the marked transactions again after its own death
     if (turn === 3) {
       await running.kill9();
