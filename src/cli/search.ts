@@ -1,6 +1,8 @@
 import { searchRuns, type FoundRun } from '../ops/search/search.ts';
 import type { SearchRequest } from '../ops/search/query.ts';
-import { openElastic } from '../run/connections.ts';
+import { DifyEsError } from '../core/errors.ts';
+import { checkConnection } from '../pipeline/sink/elastic-client.ts';
+import { elasticSettings, openElastic } from '../run/connections.ts';
 import { startOfDay, startOfNextDay, tenantIds, text, wholeNumber } from './flags.ts';
 import { defineVerb } from './verb.ts';
 
@@ -36,7 +38,11 @@ export const search = defineVerb<SearchRequest>({
     if (!config.elasticsearch.searchText) log.warn('ELASTICSEARCH_SEARCH_TEXT is false: documents that are written so cannot be found by their words');
     const client = openElastic(config);
     try {
-      const found = await searchRuns(client, config.elasticsearch.indexPrefix, request);
+      const found = await searchRuns(client, config.elasticsearch.indexPrefix, request).catch(async (error: unknown) => {
+        // the client says of a certificate only that there is no connection; who connects properly is told why
+        if (error instanceof DifyEsError && error.code === 'ES_UNREACHABLE') await checkConnection(client, elasticSettings(config));
+        throw error;
+      });
       if (found.runs.length === 0) out.line(`nothing in ${found.indices} indices`);
       else out.table(['run', 'created (UTC)', 'status', 'tenant', 'app', 'found in'], found.runs.map(lineOf));
       if (!found.complete) out.line('there are more: name a tenant, a status or dates, or raise --limit');
