@@ -24,7 +24,7 @@ interface MigrateFlags {
 
 export const migrate = defineVerb<MigrateFlags>({
   name: 'migrate',
-  summary: 'the backfill: reads what PostgreSQL holds now into Kafka; run it again to resume',
+  summary: 'the backfill: reads what PostgreSQL holds now into Kafka; run it again to resume, or beside to share the work',
   writes: false,
   declare: (command) =>
     command
@@ -90,6 +90,7 @@ export const migrate = defineVerb<MigrateFlags>({
       for (const { table, rows: count } of result.tables) out.line(`${table.padEnd(33)} ${formatCount(count)} rows`);
       for (const table of result.missing) out.line(`${table.padEnd(33)} not in this release of Dify`);
       out.line(result.state === 'done' ? `published ${formatCount(rows)} rows to Kafka in ${seconds.toFixed(1)} s (barrier ${result.barrierLsn})` : 'stopped; run migrate again to go on');
+      if (result.ownRows < rows) out.line(`this process read ${formatCount(result.ownRows)} of them; the others were read before, or by other processes of the run`);
       for (const table of result.stillRequired) out.line(`BACKFILL REQUIRED is still recorded for ${table}: see status`);
       out.result({ ...result, seconds });
       return result.state === 'done' ? 0 : 1;

@@ -7,9 +7,10 @@ import { appendFileSync } from 'node:fs';
 export const CRASH_POINTS = [
   'backfill.chunk-read', 'backfill.produce-sent', 'backfill.produce-acknowledged', 'backfill.reread',
   'backfill.transaction-committed', 'backfill.progress-saved', 'backfill.run-recorded', 'backfill.run-closed',
+  'backfill.segments-claimed', 'backfill.member-marked', 'backfill.member-fenced',
   'stream.epoch-before', 'stream.epoch-recorded', 'stream.produce-sent', 'stream.produce-acknowledged',
   'stream.transaction-committed', 'stream.high-water-recorded', 'stream.slot-confirmed',
-  'sink.bulk-sent', 'sink.bulk-answered', 'sink.offset-committed', 'sink.dead-letter-sent',
+  'sink.bulk-sent', 'sink.bulk-answered', 'sink.offset-committed', 'sink.dead-letter-sent', 'sink.relaxed-index-made', 'sink.relaxed-put-back',
   'setup.index-created', 'setup.identity-set', 'setup.publication-created', 'setup.slot-created', 'setup.topics-created', 'setup.templates-put',
   'teardown.publication-dropped', 'teardown.slot-dropped', 'teardown.identity-restored', 'teardown.index-dropped',
   'cleanup.compared', 'cleanup.drained', 'cleanup.announced', 'cleanup.deleted', 'cleanup.recorded',

@@ -51,8 +51,6 @@ export interface BackfillRun {
   /** L of the barrier; rows are published with the version of L - 1. */
   readonly barrierLsn: string;
   readonly filter: BackfillFilter;
-  /** transactional.id numbers ever used by this role: a resumed run initialises every one, to fence dead workers. */
-  readonly workers: number;
   readonly tables: Readonly<Partial<Record<TableName, BackfillTable>>>;
   readonly startedAt: string;
   readonly endedAt: string | null;
@@ -76,6 +74,29 @@ export interface SegmentProgress {
   readonly done: boolean;
   readonly rows: number;
   readonly bytes: number;
+}
+
+/**
+ * One process that reads for a run. Written before the process writes anything else and removed only when none of its
+ * writers can write any more: whoever takes its segments over fences them first. Changed by `ControlLog.change` alone.
+ */
+export interface BackfillMember {
+  readonly memberId: string;
+  readonly runId: string;
+  /** Its writers: their transactional.ids are numbered from 0. */
+  readonly workers: number;
+  /** The advisory lock (second key) that its process holds in the database as long as it is connected. */
+  readonly lock: number;
+  /** `table/scan/segment`, those that it reads or will read next; nobody else touches them. */
+  readonly segments: readonly string[];
+  /** Others have given it up and are about to fence its writers: it must not write any more. */
+  readonly givenUp: boolean;
+  readonly at: string;
+}
+
+/** A sign of life of one process of a run; another number each time, since clocks of machines differ. */
+export interface BackfillBeat {
+  readonly beat: number;
 }
 
 /** Shown by status until a full backfill (and, where asked, a reconcile of extra documents) is done. */
@@ -188,7 +209,10 @@ export const stateKeys = {
   layout: 'layout',
   schema: (fingerprint: string): string => `schema/${fingerprint}`,
   run: (runId: string): string => `backfill/run/${runId}`,
+  segments: (runId: string): string => `backfill/segment/${runId}/`,
   segment: (runId: string, table: TableName, scan: number, segment: number): string => `backfill/segment/${runId}/${table}/${scan}/${segment}`,
+  member: (runId: string, memberId: string): string => `backfill/member/${runId}/${memberId}`,
+  beat: (memberId: string): string => `backfill/beat/${memberId}`,
   published: (table: TableName): string => `publication/${table}`,
   required: (table: TableName): string => `backfill/required/${table}`,
   columns: (table: TableName): string => `columns/${table}`,
@@ -206,6 +230,12 @@ export const stateKeys = {
 /** Keys with one of these beginnings are written to Elasticsearch too: with Kafka's data deleted nothing may go stale. */
 export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'cleanup/', 'backfill/required/'] as const;
 
+/** What a change writes; the value null takes the key away. */
+export interface ControlChange<T> {
+  readonly writes: readonly (readonly [key: string, value: unknown])[];
+  readonly result: T;
+}
+
 /**
  * A view of the control topic that follows it. `put` returns when the brokers have acknowledged the record and this
  * view shows it. Two writers of one key: the later wins, so every key has one role that writes it.
@@ -216,6 +246,13 @@ export interface ControlLog {
   entries<T>(prefix: string): [key: string, value: T][];
   put(key: string, value: unknown): Promise<void>;
   remove(key: string): Promise<void>;
+  /**
+   * Writes what `decide` says, all of it or nothing, for keys that several processes write. Between the view that
+   * `decide` sees and its writes lies no other change of this kind by any process; `put` and `remove` know nothing of
+   * it. `decide` is called again after another process came first or an answer was lost, so it must recognise its own
+   * writes. What it throws passes through, and nothing is written. For keys that live in Kafka alone.
+   */
+  change<T>(decide: () => ControlChange<T>): Promise<T>;
   /** Called after each record that changes the view; returns the function that ends it. */
   onChange(listener: (key: string) => void): () => void;
   /** Resolves once the view holds everything that was on the topic at the moment of the call. */

@@ -39,11 +39,15 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
   return runBackfill({
     mayProceed: () => brake.mayProceed(),
     connect: () => connect(target, { role: 'migrate' }),
-    openPublisher: async (worker) =>
-      createPublisher({
-        kafka, names, role: 'backfill', transactionalId: `${names.control}/migrate/${worker}`, control: state.control,
-        encoding: createAvroEncoding(), partitions: layout.partitions, logger: log, compression: config.kafka.compression,
-      }),
+    writers: {
+      idOf: (memberId, index) => `${names.control}/migrate/${memberId}/${index}`,
+      open: async (transactionalId) =>
+        createPublisher({
+          kafka, names, role: 'backfill', transactionalId, reclaims: false, control: state.control,
+          encoding: createAvroEncoding(), partitions: layout.partitions, logger: log, compression: config.kafka.compression,
+        }),
+    },
+    silentMs: config.kafka.sessionTimeoutMs,
     control: state.control,
     source: { epoch: epoch.epoch, slot: epoch.slot },
     schema: config.postgres.schema,

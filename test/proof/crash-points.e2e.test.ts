@@ -135,8 +135,13 @@ describe('a migrate that dies', () => {
   });
 });
 
-it('every crash point of stream, sink and backfill has its test here', () => {
+/** Of one process among several, in test/proof/several.e2e.test.ts. */
+const SEVERAL: readonly CrashPoint[] = ['backfill.segments-claimed', 'backfill.member-marked', 'backfill.member-fenced'];
+/** Of relaxed indices, in test/proof/relaxed.e2e.test.ts. */
+const RELAXED: readonly CrashPoint[] = ['sink.relaxed-index-made', 'sink.relaxed-put-back'];
+
+it('every crash point of stream, sink and backfill has its test', () => {
   const tested: readonly CrashPoint[] = [...STREAM, ...SINK, ...BACKFILL].map(([point]) => point);
   const expected = CRASH_POINTS.filter((point) => /^(stream|sink|backfill)\./.test(point));
-  expect([...tested, ...EPOCH, 'sink.dead-letter-sent'].sort()).toEqual([...expected].sort());
+  expect([...tested, ...EPOCH, ...SEVERAL, ...RELAXED, 'sink.dead-letter-sent'].sort()).toEqual([...expected].sort());
 });

@@ -1,12 +1,19 @@
-/**
- * Jobs for several workers. A worker that finds no job waits as long as another one works, since that one may add jobs
- * (a rewritten table starts again), and gets undefined when all is done.
- */
+/** Jobs for several workers. A worker that finds none waits, since more may come, until the queue is closed. */
 export class JobQueue<T> {
   readonly #jobs: T[] = [];
   readonly #waiting: ((job: T | undefined) => void)[] = [];
-  #working = 0;
+  readonly #onTaken: () => void;
   #closed = false;
+
+  /** `onTaken` is called when somebody has come for a job. */
+  constructor(onTaken: () => void = () => undefined) {
+    this.#onTaken = onTaken;
+  }
+
+  /** Jobs that nobody has begun, less the workers that wait for one. */
+  get ahead(): number {
+    return this.#jobs.length - this.#waiting.length;
+  }
 
   add(jobs: readonly T[]): void {
     this.#jobs.push(...jobs);
@@ -19,16 +26,11 @@ export class JobQueue<T> {
     this.#jobs.splice(0, this.#jobs.length, ...kept);
   }
 
-  /** Each job taken must be ended with `finished`. */
   take(): Promise<T | undefined> {
     const taken = new Promise<T | undefined>((resolve) => this.#waiting.push(resolve));
     this.#serve();
+    this.#onTaken();
     return taken;
-  }
-
-  finished(): void {
-    this.#working--;
-    this.#serve();
   }
 
   /** Everybody waiting, and everybody who comes later, gets undefined. */
@@ -38,16 +40,9 @@ export class JobQueue<T> {
   }
 
   #serve(): void {
-    while (this.#waiting.length > 0) {
-      const over = this.#closed || (this.#jobs.length === 0 && this.#working === 0);
-      if (!over && this.#jobs.length === 0) return;
+    while (this.#waiting.length > 0 && (this.#closed || this.#jobs.length > 0)) {
       const waiter = this.#waiting.shift() as (job: T | undefined) => void;
-      if (over) {
-        waiter(undefined);
-        continue;
-      }
-      this.#working++;
-      waiter(this.#jobs.shift());
+      waiter(this.#closed ? undefined : this.#jobs.shift());
     }
   }
 }

@@ -34,18 +34,6 @@ export function freshProgress(segment: Segment): SegmentProgress {
   return { nextBlock: segment.from, done: false, rows: 0, bytes: 0 };
 }
 
-/** What a scan has still to read, given the progress of its segments as found on the control topic. */
-export function remaining(plan: Pick<BackfillTable, 'blocks' | 'segmentBlocks'>, progressOf: (segment: number) => SegmentProgress | undefined): { open: OpenSegment[]; done: SegmentProgress[] } {
-  const open: OpenSegment[] = [];
-  const done: SegmentProgress[] = [];
-  for (const segment of segmentsOf(plan)) {
-    const progress = progressOf(segment.index) ?? freshProgress(segment);
-    if (progress.done) done.push(progress);
-    else open.push({ segment, progress });
-  }
-  return { open, done };
-}
-
 /** What the next chunk reads. `next`: where the one after it begins; `blocks`: pages read, a fraction for a part of one. */
 export interface NextChunk {
   readonly ranges: readonly TidRange[];

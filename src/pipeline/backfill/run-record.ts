@@ -1,6 +1,7 @@
 import { TABLES, type TableName } from '../../core/contracts.ts';
+import { DifyEsError } from '../../core/errors.ts';
 import { parseLsn } from '../../core/lsn.ts';
-import type { BackfillFilter, BackfillRequired, BackfillRun, ControlLog, EpochRecord } from '../../core/state.ts';
+import type { BackfillFilter, BackfillMember, BackfillRequired, BackfillRun, ControlLog, EpochRecord } from '../../core/state.ts';
 import { stateKeys } from '../../core/state.ts';
 import { readsWholeTables, sameFilter } from './filter.ts';
 
@@ -61,20 +62,22 @@ export function decideStart(runs: readonly BackfillRun[], filter: BackfillFilter
   return other ? { kind: 'refuse', open: other } : { kind: 'new', voided };
 }
 
-/**
- * transactional.id numbers that any process of this role may still write with. All are initialised before the first
- * record of a run: a stopped worker that wakes is fenced, and its open transaction aborted.
- */
-export function writersToFence(runs: readonly BackfillRun[], workers: number): number {
-  return Math.max(workers, ...runs.map((run) => run.workers));
-}
-
 /** Why a run must stop while it reads, or undefined: somebody abandoned it, or the source changed. */
 export function stopReason(control: Pick<ControlLog, 'get'>, run: BackfillRun): string | undefined {
   const recorded = control.get<BackfillRun>(stateKeys.run(run.runId));
   if (recorded?.state !== 'open') return 'it was abandoned';
   const epoch = control.get<EpochRecord>(stateKeys.epoch);
   return voidReason(run, epoch ?? run, allRequired(control));
+}
+
+/**
+ * Throws KAFKA_FENCED when others have given this process up: its segments are theirs now. Right only as of the last
+ * refresh of the view, which is why the writers are fenced too; this spares the work.
+ */
+export function assertMember(control: Pick<ControlLog, 'get'>, { runId, memberId }: BackfillMember): BackfillMember {
+  const recorded = control.get<BackfillMember>(stateKeys.member(runId, memberId));
+  if (!recorded || recorded.givenUp) throw new DifyEsError('KAFKA_FENCED', 'this process stood still for too long, and another one has taken its ranges over');
+  return recorded;
 }
 
 /** What becomes of a BACKFILL REQUIRED record once this run has read its table to the end. */

@@ -1,10 +1,10 @@
 import type { TableName } from '../../core/contracts.ts';
 import type { BackfillTable, SegmentProgress } from '../../core/state.ts';
-import { remaining, type OpenSegment } from './ranges.ts';
-import type { TableSource } from './table-source.ts';
+import { freshProgress, type OpenSegment, segmentsOf } from './ranges.ts';
 import type { PlannedTable } from './table-plan.ts';
+import type { TableSource } from './table-source.ts';
 
-/** What a person sees of one table. */
+/** What a person sees of one table: what all processes of the run have read of it. */
 export interface TableProgress {
   readonly table: TableName;
   /** Rows and bytes read so far, also by the runs before that this one resumes. */
@@ -25,14 +25,15 @@ export interface SegmentJob {
   readonly open: OpenSegment;
 }
 
-/** One table of a run: its plan, replaced when the table changes, and how far it was read. */
+/** One table of a run: its plan, replaced when the table changes, and how far all processes have read it. */
 export class TableScan {
   readonly table: TableName;
   #planned: PlannedTable | undefined;
+  #segments: OpenSegment[] = [];
   #rows = 0;
   #bytes = 0;
   #blocksDone = 0;
-  #openSegments = 0;
+  #open = 0;
   #replanning: Promise<void> | undefined;
 
   constructor(table: TableName, planned: PlannedTable) {
@@ -45,29 +46,53 @@ export class TableScan {
     return this.#planned;
   }
 
-  /** Begins the scan of the current plan: what is left of it, given the progress recorded for it. */
-  begin(progressOf: (plan: BackfillTable, segment: number) => SegmentProgress | undefined): SegmentJob[] {
+  get done(): boolean {
+    return this.#open === 0;
+  }
+
+  /** Begins the scan of the current plan, given the progress recorded for it. */
+  begin(progressOf: (plan: BackfillTable, segment: number) => SegmentProgress | undefined): void {
     const plan = this.#planned?.plan;
-    if (!plan) return [];
-    const { open, done } = remaining(plan, (segment) => progressOf(plan, segment));
-    const read = [...done, ...open.map(({ progress }) => progress)];
-    this.#rows = read.reduce((sum, { rows }) => sum + rows, 0);
-    this.#bytes = read.reduce((sum, { bytes }) => sum + bytes, 0);
-    this.#blocksDone = plan.blocks - open.reduce((sum, { segment, progress }) => sum + segment.to - progress.nextBlock, 0);
-    this.#openSegments = open.length;
-    return open.map((segment) => ({ scan: this, number: plan.scan, open: segment }));
+    const segments = plan ? segmentsOf(plan) : [];
+    this.#segments = segments.map((segment) => ({ segment, progress: freshProgress(segment) }));
+    [this.#rows, this.#bytes, this.#blocksDone, this.#open] = [0, 0, 0, segments.length];
+    if (plan) for (const { index } of segments) this.note(plan.scan, index, progressOf(plan, index));
+  }
+
+  /** What is left to read. */
+  remaining(): SegmentJob[] {
+    const plan = this.#planned?.plan;
+    return plan ? this.#segments.filter(({ progress }) => !progress.done).map((open) => ({ scan: this, number: plan.scan, open })) : [];
+  }
+
+  /**
+   * Progress of a segment, by whoever made it; true when it is news. What comes late, or belongs to another scan, is
+   * passed over.
+   */
+  note(scan: number, index: number, progress: SegmentProgress | undefined): boolean {
+    const known = this.#segments[index];
+    if (!progress || !known || this.#planned?.plan.scan !== scan) return false;
+    const { segment, progress: before } = known;
+    if (before.done || progress.nextBlock < before.nextBlock || progress.rows < before.rows) return false;
+    if (progress.nextBlock === before.nextBlock && progress.rows === before.rows && !progress.done) return false;
+    this.#segments[index] = { segment, progress };
+    this.#rows += progress.rows - before.rows;
+    this.#bytes += progress.bytes - before.bytes;
+    this.#blocksDone += (progress.done ? segment.to : progress.nextBlock) - before.nextBlock;
+    if (progress.done) this.#open--;
+    return true;
   }
 
   /**
    * Plans the table anew because `stale` no longer describes it; true when its scan begins again. Several workers
    * notice at once: the first one plans, the others wait for it.
    */
-  async replan(stale: TableSource, plan: (former: BackfillTable) => Promise<PlannedTable | undefined>): Promise<boolean> {
+  async replan(stale: TableSource, plan: () => Promise<PlannedTable | undefined>): Promise<boolean> {
     await this.#replanning;
     const current = this.#planned;
     if (!current || current.source !== stale) return false;
     let again = false;
-    const work = plan(current.plan).then((planned) => {
+    const work = plan().then((planned) => {
       this.#planned = planned;
       again = planned?.plan.scan !== current.plan.scan;
     });
@@ -76,20 +101,11 @@ export class TableScan {
     return again;
   }
 
-  /** After a chunk's transaction committed, or an empty one was read. */
-  advance(number: number, from: SegmentProgress, to: SegmentProgress): void {
-    if (this.#planned?.plan.scan !== number) return;
-    this.#rows += to.rows - from.rows;
-    this.#bytes += to.bytes - from.bytes;
-    this.#blocksDone += to.nextBlock - from.nextBlock;
-    if (to.done) this.#openSegments--;
-  }
-
   progress(): TableProgress {
     const plan = this.#planned?.plan;
     return {
       table: this.table, rows: this.#rows, bytes: this.#bytes, totalRowsEstimate: plan?.estimatedRows ?? 0,
-      blocksDone: this.#blocksDone, blocks: plan?.blocks ?? 0, scan: plan?.scan ?? 1, done: !plan || this.#openSegments === 0,
+      blocksDone: this.#blocksDone, blocks: plan?.blocks ?? 0, scan: plan?.scan ?? 1, done: this.done,
     };
   }
 }

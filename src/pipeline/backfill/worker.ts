@@ -29,7 +29,8 @@ export interface WorkerContext {
   readonly segmentKey: (job: SegmentJob) => string;
   /** Called when the table is not what `planned` says; the scan of the job may be over then. */
   readonly tableChanged: (job: SegmentJob, planned: PlannedTable) => Promise<void>;
-  readonly onAdvance: (job: SegmentJob) => void;
+  /** After a chunk's transaction committed, or an empty one was read. */
+  readonly advanced: (job: SegmentJob, from: SegmentProgress, to: SegmentProgress) => void;
   /** Failures in a row are repeated for that long, then the run stops. */
   readonly retryForMs: number;
 }
@@ -118,8 +119,7 @@ export class BackfillWorker {
     // Where nothing was read nothing is recorded but the end, whose re-read also proves that the empty pages before it
     // were those of this table: its stamp never comes back.
     if (chunk.rows.length + chunk.letters.length > 0 || to.progress.done) await this.#publish(job, planned, chunk, to.progress);
-    job.scan.advance(job.number, from.progress, to.progress);
-    this.#context.onAdvance(job);
+    this.#context.advanced(job, from.progress, to.progress);
     return to;
   }
 

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { DifyEsError } from '../../core/errors.ts';
 import type { ControlLog } from '../../core/state.ts';
+import { createControlChange } from './control-change.ts';
 import { ControlView } from './control-view.ts';
 import { createIdempotentWriter } from './idempotent-writer.ts';
 import { toDifyEsError } from './kafka-errors.ts';
@@ -101,6 +102,7 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
     entries: <T>(prefix: string) => view.entries(prefix) as [string, T][],
     put: (key, value) => write(key, JSON.stringify(value)),
     remove: (key) => write(key, null),
+    change: createControlChange({ kafka, topic, refresh, logger }),
     onChange(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);

@@ -14,6 +14,11 @@ export interface WriterRoleOptions {
   readonly controlTopic: string;
   readonly transactionalId: string;
   readonly transactionTimeoutMs: number;
+  /**
+   * Whether a role that nobody's name is on any more is claimed again: true where only the loss of Kafka's data takes a
+   * name away. Names of the backfill's writers are taken away once they are fenced.
+   */
+  readonly reclaims: boolean;
   readonly logger: Logger;
 }
 
@@ -45,7 +50,7 @@ const CLOSE_WAIT_MS = 2_000;
  * successor is left in peace; after, because from then on nobody else can commit, so what is read there is final.
  */
 export function createWriterRole(options: WriterRoleOptions): WriterRole {
-  const { kafka, control, controlTopic, transactionalId, transactionTimeoutMs, logger } = options;
+  const { kafka, control, controlTopic, transactionalId, transactionTimeoutMs, reclaims, logger } = options;
   const instance = randomUUID();
   const claimKey = stateKeys.writer(transactionalId);
   let producer: Producer | undefined;
@@ -53,11 +58,11 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   let clean = true;
   let begunAt = 0;
 
-  /** No name at all means that Kafka's data was deleted: nobody holds the role, and it is claimed again. */
+  /** Where roles are claimed again, no name at all means that Kafka's data was deleted: nobody holds the role. */
   const holder = async (): Promise<'us' | 'another' | 'nobody'> => {
     await control.refresh();
     const record = control.get<WriterRecord>(claimKey);
-    if (!record) return 'nobody';
+    if (!record) return reclaims ? 'nobody' : 'another';
     return record.instance === instance ? 'us' : 'another';
   };
 

@@ -76,7 +76,7 @@ describe('cleanup-pg', () => {
   });
 
   it('refuses while a backfill is open, also one whose process is gone', async () => {
-    const open: BackfillRun = { runId: 'x', state: 'open', epoch: 1, slot: here.slot, barrierLsn: '0/1', filter: { tables: [], tenantIds: [], from: null, before: null }, workers: 1, tables: {}, startedAt: '2025-01-01T00:00:00Z', endedAt: null };
+    const open: BackfillRun = { runId: 'x', state: 'open', epoch: 1, slot: here.slot, barrierLsn: '0/1', filter: { tables: [], tenantIds: [], from: null, before: null }, tables: {}, startedAt: '2025-01-01T00:00:00Z', endedAt: null };
     await withControl((control) => control.put(stateKeys.run('x'), open));
     expect(await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', BEFORE, '--json'], 1)).toContain('CLEANUP_REFUSED');
     await withControl((control) => control.remove(stateKeys.run('x')));

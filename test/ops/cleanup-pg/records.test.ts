@@ -3,7 +3,7 @@ import type { BackfillRequired, BackfillRun, CleanupRun } from '../../../src/cor
 import { archivedBoundary, refusal, runsToClose, runToResume } from '../../../src/ops/cleanup-pg/records.ts';
 
 const run = (state: BackfillRun['state']): BackfillRun =>
-  ({ runId: 'b', state, epoch: 1, slot: 's', barrierLsn: '0/1', filter: { tables: [], tenantIds: [], from: null, before: null }, workers: 1, tables: {}, startedAt: 'then', endedAt: null });
+  ({ runId: 'b', state, epoch: 1, slot: 's', barrierLsn: '0/1', filter: { tables: [], tenantIds: [], from: null, before: null }, tables: {}, startedAt: 'then', endedAt: null });
 const required = (reason: BackfillRequired['reason'], more: Partial<BackfillRequired> = {}): BackfillRequired => ({ table: 'workflow_runs', reason, sinceLsn: '0/1', sinceEpoch: 1, reconcile: true, at: 'then', ...more });
 const cleanup = (runId: string, tenantId: string, before: string, state: CleanupRun['state'] = 'open'): CleanupRun => ({ runId, state, tenantId, before, at: 'then' });
 

@@ -20,6 +20,11 @@ function controlLog(failBefore = Infinity): ControlLog & { readonly map: Map<str
       map.set(key, value);
     },
     remove: async (key) => void map.delete(key),
+    change: async (decide) => {
+      const { writes, result } = decide();
+      for (const [key, value] of writes) map.set(key, value);
+      return result;
+    },
     onChange: () => () => undefined,
     refresh: async () => undefined,
     close: async () => undefined,

@@ -17,7 +17,7 @@ function control(records: Readonly<Record<string, unknown>>) {
 }
 
 const run = (runId: string, state: BackfillRun['state'], startedAt: string): BackfillRun => ({
-  runId, state, epoch: 1, slot: 's', barrierLsn: '0/1', workers: 2, startedAt, endedAt: null,
+  runId, state, epoch: 1, slot: 's', barrierLsn: '0/1', startedAt, endedAt: null,
   filter: { tables: ['workflow_runs'], tenantIds: [ONE], from: null, before: '2026-01-01 00:00:00' },
   tables: { workflow_runs: { relfilenode: '1', blocks: 1000, segmentBlocks: 300, estimatedRows: 5000, scan: 2 } },
 });
@@ -83,7 +83,7 @@ describe('a part of the status', () => {
       },
       kafka: away, group: away, letters: away,
       state: { ok: true, value: readRecorded(control(RECORDS), null) },
-      elasticsearch: { ok: true, value: { cluster: 'c', version: '9.5.3', nodes: 1, health: 'green', indices: [] } },
+      elasticsearch: { ok: true, value: { cluster: 'c', version: '9.5.3', nodes: 1, health: 'green', indices: [], relaxed: [] } },
     };
     const lines: string[] = [];
     printStatus(status, { line: (text = '') => void lines.push(text), table: () => undefined });

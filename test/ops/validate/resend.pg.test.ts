@@ -35,7 +35,7 @@ async function insert(...numbers: number[]): Promise<void> {
 
 async function resend(kafka: MemoryKafka, use: (port: Resend) => Promise<unknown>, more: Partial<ResendOptions> = {}): Promise<void> {
   const port = new Resend({
-    connect: pinned(here), schema: 'public', publisher: await kafka.openPublisher(0), epoch: () => 3, deletePolicy: 'apply',
+    connect: pinned(here), schema: 'public', publisher: await kafka.openPublisher('repair'), epoch: () => 3, deletePolicy: 'apply',
     barrierTimeoutMs: 10_000, signal: new AbortController().signal, ...more,
   });
   await use(port).finally(() => port.close());

@@ -19,12 +19,15 @@ export const pinned = (here: Isolation): (() => Promise<pg.Client>) => () => con
 
 export const openSession = (here: Isolation): Promise<ReadSession> => ReadSession.open(pinned(here));
 
+export const writersOf = (kafka: MemoryKafka): BackfillOptions['writers'] => ({ idOf: (memberId, index) => `${memberId}/${index}`, open: kafka.openPublisher });
+
 export type Overrides = Partial<BackfillOptions>;
 
 export function backfill(here: Isolation, kafka: MemoryKafka, overrides: Overrides = {}): Promise<BackfillResult> {
   return runBackfill({
     connect: pinned(here),
-    openPublisher: kafka.openPublisher,
+    writers: writersOf(kafka),
+    silentMs: 6_000,
     control: kafka.controlLog(),
     source: { epoch: 1, slot: here.slot },
     schema: 'public',

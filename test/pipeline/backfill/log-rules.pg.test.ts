@@ -6,7 +6,7 @@ import { versionOfCommit } from '../../../src/core/row-version.ts';
 import { createDatabase } from '../../support/server-cleanup.ts';
 import { createDifySchema, dropDifySchema } from '../../support/dify/schema.ts';
 import { namesFor, ownServers, type Isolation } from '../../support/servers.ts';
-import { backfill, EVERYTHING, logRows, pinned, tableRows } from './harness.ts';
+import { backfill, EVERYTHING, logRows, pinned, tableRows, writersOf } from './harness.ts';
 import { MemoryKafka } from './memory-kafka.ts';
 
 /*
@@ -59,8 +59,8 @@ function beforeItIsSent(kafka: MemoryKafka, act: (old: RowRecord) => Promise<voi
 }
 
 /** Only the chunk itself reaches the log: what the re-read finds does not. */
-const withoutReread = (kafka: MemoryKafka) => async (worker: number): Promise<Publisher> => {
-  const publisher = await kafka.openPublisher(worker);
+const withoutReread = (kafka: MemoryKafka) => async (writer: string): Promise<Publisher> => {
+  const publisher = await kafka.openPublisher(writer);
   return {
     ...publisher,
     begin: async () => {
@@ -87,7 +87,7 @@ describe('rule 3: a chunk is read again after it is in the log', () => {
       await client.query(sql);
       for (const record of await streamed(old, change)) kafka.append(record);
     });
-    await backfill(here, kafka, { filter: { ...EVERYTHING, tables: [TABLE] }, ...(rule ? {} : { openPublisher: withoutReread(kafka) }) });
+    await backfill(here, kafka, { filter: { ...EVERYTHING, tables: [TABLE] }, ...(rule ? {} : { writers: { ...writersOf(kafka), open: withoutReread(kafka) } }) });
     return kafka;
   }
 
@@ -115,9 +115,10 @@ describe('rule 2: the stream publishes what other sessions can see', () => {
     const writer = await pinned(here)();
     const { pid } = (await writer.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]!;
     let visible: Promise<RowRecord[]> | undefined;
+    let committed: Promise<unknown> | undefined;
     beforeItIsSent(kafka, async (old) => {
       await standbys('nobody');
-      const committed = writer.query(`UPDATE ${TABLE} SET created_from = 'new' WHERE id = '${ID}'`);
+      committed = writer.query(`UPDATE ${TABLE} SET created_from = 'new' WHERE id = '${ID}'`);
       await expect.poll(async () => (await client.query('SELECT wait_event FROM pg_stat_activity WHERE pid = $1', [pid])).rows[0].wait_event, { timeout: 20_000 }).toBe('SyncRep');
       expect((await holds())?.['created_from'], 'nobody can see it').toBe('old');
       const records = await streamed(old, { created_from: 'new' });
@@ -127,6 +128,7 @@ describe('rule 2: the stream publishes what other sessions can see', () => {
     await backfill(here, kafka, { filter: { ...EVERYTHING, tables: [TABLE] } });
     await standbys('');
     for (const record of (await visible) ?? []) kafka.append(record);
+    await committed;
     await writer.end();
     return kafka;
   }

@@ -17,24 +17,25 @@ export class MemoryKafka {
   readonly letters: DeadLetter[] = [];
   readonly control = new Map<string, unknown>();
   /** How often each role was taken over; the last one to do so may write. */
-  readonly openings = new Map<number, number>();
+  readonly openings = new Map<string, number>();
   commits = 0;
   /** Aborted transactions that had records. */
   aborts = 0;
   /** Called before the records take their offsets: what other writers append now lies before them. */
-  beforeSend: (records: readonly RowRecord[], worker: number) => Promise<void> | void = () => undefined;
+  beforeSend: (records: readonly RowRecord[], writer: string) => Promise<void> | void = () => undefined;
   /** Called after the records took their offsets and before they are acknowledged: what a test does between the chunk and its re-read. */
-  onSend: (records: readonly RowRecord[], worker: number) => Promise<void> | void = () => undefined;
-  onCommit: (worker: number) => Promise<void> | void = () => undefined;
+  onSend: (records: readonly RowRecord[], writer: string) => Promise<void> | void = () => undefined;
+  onCommit: (writer: string) => Promise<void> | void = () => undefined;
   readonly #listeners = new Set<(key: string) => void>();
+  #changing: Promise<void> = Promise.resolve();
 
-  openPublisher = async (worker: number): Promise<Publisher> => {
+  openPublisher = async (writer: string): Promise<Publisher> => {
     let opening: number | undefined;
     return {
       begin: async () => {
-        if (opening === undefined) this.openings.set(worker, (opening = (this.openings.get(worker) ?? 0) + 1));
-        this.#assertNotFenced(worker, opening);
-        return this.#transaction(worker, opening);
+        if (opening === undefined) this.openings.set(writer, (opening = (this.openings.get(writer) ?? 0) + 1));
+        this.#assertNotFenced(writer, opening);
+        return this.#transaction(writer, opening);
       },
       close: async () => undefined,
     };
@@ -66,6 +67,16 @@ export class MemoryKafka {
         this.control.delete(key);
         this.#tell(key);
       },
+      change: async (decide) => {
+        // As a broker does it, with time between: whoever comes meanwhile waits.
+        const turn = this.#changing.then(() => {
+          const { writes, result } = decide();
+          for (const [key, value] of writes) this.put(key, value);
+          return result;
+        });
+        this.#changing = turn.then(() => undefined, () => undefined);
+        return turn;
+      },
       onChange: (listener) => {
         this.#listeners.add(listener);
         return () => void this.#listeners.delete(listener);
@@ -76,7 +87,8 @@ export class MemoryKafka {
   }
 
   put(key: string, value: unknown): void {
-    this.control.set(key, JSON.parse(JSON.stringify(value)));
+    if (value === null) this.control.delete(key);
+    else this.control.set(key, JSON.parse(JSON.stringify(value)));
     this.#tell(key);
   }
 
@@ -84,26 +96,26 @@ export class MemoryKafka {
     for (const listener of this.#listeners) listener(key);
   }
 
-  #transaction(worker: number, opening: number): PublishTransaction {
+  #transaction(writer: string, opening: number): PublishTransaction {
     const mine: Entry[] = [];
     const letters: DeadLetter[] = [];
     const controls = new Map<string, unknown>();
     return {
       send: async (records) => {
-        await this.beforeSend(records, worker);
-        this.#assertNotFenced(worker, opening);
+        await this.beforeSend(records, writer);
+        this.#assertNotFenced(writer, opening);
         for (const record of records) {
           const entry: Entry = { record, state: 'open' };
           mine.push(entry);
           this.entries.push(entry);
         }
-        await this.onSend(records, worker);
+        await this.onSend(records, writer);
       },
       park: async (more) => void letters.push(...more),
       putControl: async (key, value) => void controls.set(key, value),
       commit: async () => {
-        await this.onCommit(worker);
-        this.#assertNotFenced(worker, opening);
+        await this.onCommit(writer);
+        this.#assertNotFenced(writer, opening);
         for (const entry of mine) entry.state = 'committed';
         for (const [key, value] of controls) this.put(key, value);
         this.letters.push(...letters);
@@ -116,8 +128,8 @@ export class MemoryKafka {
     };
   }
 
-  #assertNotFenced(worker: number, opening: number): void {
-    if (this.openings.get(worker) !== opening) throw new DifyEsError('KAFKA_FENCED', `role ${worker} was taken over`);
+  #assertNotFenced(writer: string, opening: number): void {
+    if (this.openings.get(writer) !== opening) throw new DifyEsError('KAFKA_FENCED', `role ${writer} was taken over`);
   }
 }
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ChunkSizer } from '../../../src/pipeline/backfill/chunk-sizer.ts';
 import { PageSet, takePages } from '../../../src/pipeline/backfill/page-set.ts';
-import { nextChunk, remaining, segmentBlocks, segmentsOf } from '../../../src/pipeline/backfill/ranges.ts';
+import { nextChunk, segmentBlocks, segmentsOf } from '../../../src/pipeline/backfill/ranges.ts';
 import { blockOf, offsetOf, rangeSql, type Tid, type TidRange, tidOf, tidText } from '../../../src/pipeline/backfill/tid.ts';
 
 const OFFSETS = 291;
@@ -34,17 +34,6 @@ describe('segments', () => {
         expect(at).toBe(blocks);
       }),
     );
-  });
-
-  test('a resumed scan goes on where each segment was, and leaves out those that are done', () => {
-    const plan = { blocks: 300, segmentBlocks: 128 };
-    const progress = new Map([
-      [0, { nextBlock: 128, done: true, rows: 10, bytes: 100 }],
-      [1, { nextBlock: 200, done: false, rows: 7, bytes: 70 }],
-    ]);
-    const { open, done } = remaining(plan, (segment) => progress.get(segment));
-    expect(done.map(({ rows }) => rows)).toEqual([10]);
-    expect(open.map(({ segment, progress: { nextBlock, rows } }) => [segment.index, nextBlock, segment.to, rows])).toEqual([[1, 200, 256, 7], [2, 256, 300, 0]]);
   });
 });
 

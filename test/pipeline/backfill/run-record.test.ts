@@ -6,7 +6,7 @@ import { filterSql, normalizeFilter, readsWholeTables, sameFilter } from '../../
 import { JobQueue } from '../../../src/pipeline/backfill/job-queue.ts';
 import { RateLimit } from '../../../src/pipeline/backfill/rate-limit.ts';
 import { pauseMs, PublishFailure, remedyFor } from '../../../src/pipeline/backfill/retry.ts';
-import { clearRequired, decideStart, satisfies, stopReason, voidReason, writersToFence } from '../../../src/pipeline/backfill/run-record.ts';
+import { clearRequired, decideStart, satisfies, stopReason, voidReason } from '../../../src/pipeline/backfill/run-record.ts';
 import { usesIndex } from '../../../src/pipeline/backfill/table-plan.ts';
 import { MemoryKafka } from './memory-kafka.ts';
 
@@ -16,7 +16,7 @@ const ONE: BackfillFilter = { ...ALL, tenantIds: [TENANT] };
 const NOW = { epoch: 2, slot: 'dify' };
 
 const run = (over: Partial<BackfillRun> = {}): BackfillRun => ({
-  runId: 'r', state: 'open', epoch: 2, slot: 'dify', barrierLsn: '0/A000', filter: ALL, workers: 4, tables: {}, startedAt: '', endedAt: null, ...over,
+  runId: 'r', state: 'open', epoch: 2, slot: 'dify', barrierLsn: '0/A000', filter: ALL, tables: {}, startedAt: '', endedAt: null, ...over,
 });
 const required = (over: Partial<BackfillRequired> = {}): BackfillRequired => ({
   table: 'workflow_runs', reason: 'slot-created', sinceLsn: '0/9000', sinceEpoch: 2, reconcile: false, at: 't1', ...over,
@@ -42,11 +42,6 @@ describe('which run migrate goes on with', () => {
 
   test('a changed schema asks for another run of its table but does not void this one', () => {
     expect(voidReason(run(), NOW, [required({ reason: 'schema-drift', sinceLsn: '0/F000' })])).toBeUndefined();
-  });
-
-  test('every transactional id that any run has used is fenced', () => {
-    expect(writersToFence([run({ state: 'done', workers: 8 }), run({ state: 'void', workers: 2 })], 3)).toBe(8);
-    expect(writersToFence([], 3)).toBe(3);
   });
 
   test('a reading run stops when it was abandoned or a new epoch began', () => {
@@ -170,16 +165,17 @@ describe('the rate limit', () => {
 });
 
 describe('the job queue', () => {
-  test('an idle worker waits for jobs that a working one may add, and all end when nothing is left', async () => {
-    const queue = new JobQueue<number>();
-    queue.add([1]);
-    expect(await queue.take()).toBe(1);
+  test('a worker that finds nothing waits for what comes, and whoever comes is told', async () => {
+    let asked = 0;
+    const queue = new JobQueue<number>(() => asked++);
     const idle = queue.take();
-    queue.add([2]);
-    expect(await idle).toBe(2);
+    expect([asked, queue.ahead]).toEqual([1, -1]);
+    queue.add([1, 2]);
+    expect(await idle).toBe(1);
+    expect(queue.ahead).toBe(1);
+    expect(await queue.take()).toBe(2);
     const last = [queue.take(), queue.take()];
-    queue.finished();
-    queue.finished();
+    queue.close();
     expect(await Promise.all(last)).toEqual([undefined, undefined]);
   });
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LayoutRecord, stateKeys } from '../../../src/core/state.ts';
+import { type ControlLog, type LayoutRecord, stateKeys } from '../../../src/core/state.ts';
 import { createSchemaBook } from '../../../src/pipeline/encode/schema-book.ts';
 import { schemaOf, schemaRecordOf } from '../../../src/pipeline/encode/row-schema.ts';
 import { createKafka } from '../../../src/pipeline/kafka/client.ts';
@@ -49,6 +49,38 @@ describe('the control log', () => {
     await control.remove(key);
     expect(control.get(key)).toBeUndefined();
     expect((await bench.control()).get(key)).toBeUndefined();
+  });
+
+  it('decides and writes as one step: of many changes by several processes at once none is lost', async () => {
+    const bench = benchFor(shared);
+    const views = [await bench.control(), await bench.control(), await bench.control()];
+    const [count, last] = [`test/${randomUUID()}`, `test/${randomUUID()}`];
+    let decisions = 0;
+    const add = (view: ControlLog): Promise<number> =>
+      view.change(() => {
+        decisions++;
+        const next = (view.get<number>(count) ?? 0) + 1;
+        return { writes: [[count, next], [last, next]], result: next };
+      });
+    const results = await Promise.all(views.flatMap((view) => [1, 2, 3, 4].map(() => add(view))));
+    expect(results.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 12 }, (_, n) => n + 1));
+    // They got in each other's way, or this has shown nothing.
+    expect(decisions).toBeGreaterThan(12);
+    for (const view of views) {
+      await view.refresh();
+      expect([view.get(count), view.get(last)]).toEqual([12, 12]);
+    }
+  });
+
+  it('writes nothing when the decision throws, or has nothing to write, and takes keys away', async () => {
+    const control = await benchFor(shared).control();
+    const key = `test/${randomUUID()}`;
+    await expect(control.change(() => { throw new RangeError('no'); })).rejects.toThrow(RangeError);
+    expect(await control.change(() => ({ writes: [], result: 7 }))).toBe(7);
+    expect(await control.change(() => ({ writes: [[key, { n: 1 }]], result: undefined }))).toBeUndefined();
+    expect(control.get(key)).toEqual({ n: 1 });
+    await control.change(() => ({ writes: [[key, null]], result: undefined }));
+    expect(control.get(key)).toBeUndefined();
   });
 
   it('brings with refresh everything that was acknowledged before, also to a view that heard nothing yet', async () => {
