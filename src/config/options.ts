@@ -61,7 +61,9 @@ const brokerList = anyText.transform((text, context) => {
 });
 
 /** `30s`, `500ms`, `-1` (never): Elasticsearch's own time units. */
-const interval = anyText.refine((text) => /^(-1|\d+(ms|s|m|h))$/.test(text), 'is no time like 30s, 500ms or -1');
+const isInterval = (text: string): boolean => /^(-1|\d+(ms|s|m|h))$/.test(text);
+const interval = anyText.refine(isInterval, 'is no time like 30s, 500ms or -1');
+const optionalInterval = anyText.refine((text) => text === '' || isInterval(text), 'is no time like 30s, 500ms or -1');
 
 /** Bytes, with kB/MB/GB as powers of 1024 as PostgreSQL has them; `0` means no limit where the line says so. */
 const bytes = anyText.transform((text, context) => {
@@ -92,6 +94,8 @@ export const OPTIONS = {
     shards: option('ELASTICSEARCH_INDEX_SHARDS', whole(1, 1024), '1', 'Primary shards of a new index.'),
     replicas: option('ELASTICSEARCH_INDEX_REPLICAS', whole(0, 20), '0', 'Replicas of a new index.'),
     refreshInterval: option('ELASTICSEARCH_INDEX_REFRESH', interval, '30s', 'How soon a document can be found by search; `cutover --prepare` sets 1s.'),
+    backfillReplicas: option('ELASTICSEARCH_BACKFILL_REPLICAS', whole(0, 20), '0', 'Replicas, if fewer, of indices made while a backfill reads; a sink puts them back when it is over. Until then a lost node takes them away, and a replay brings them back.'),
+    backfillRefreshInterval: option('ELASTICSEARCH_BACKFILL_REFRESH', optionalInterval, '', 'Refresh interval, if longer, of indices made while a backfill reads, put back likewise; empty: as ELASTICSEARCH_INDEX_REFRESH.'),
     totalFieldsLimit: option('ELASTICSEARCH_INDEX_TOTAL_FIELDS', whole(100, 100_000), '2000', 'index.mapping.total_fields.limit of a new index.'),
     searchText: option('ELASTICSEARCH_SEARCH_TEXT', flag, 'true', 'Index the words of inputs, outputs, error and title for `search`; false is faster and smaller.'),
     bulkBytes: option('ELASTICSEARCH_BULK_BYTES', bytes, '8MB', 'Upper bound of one bulk request; it shrinks by itself when the cluster is slow.'),
@@ -134,6 +138,9 @@ export const OPTIONS = {
     workers: option('MIGRATE_WORKERS', whole(1, 64), '2', 'Parallel readers of the backfill (also --workers).'),
     batchSize: option('MIGRATE_BATCH_SIZE', whole(10, 100_000), '2000', 'Rows a chunk of the backfill aims at (also --batch-size).'),
     barrierTimeoutSeconds: option('MIGRATE_BARRIER_TIMEOUT', whole(1, 86_400), '300', 'How long the backfill waits for transactions that were open before it.'),
+    maxLagBytes: option('MIGRATE_MAX_LAG', bytes, '1GB', 'WAL by which the reader, or a physical standby, may be behind before the backfill waits for it; 0: never.'),
+    maxStandbyLagSeconds: option('MIGRATE_MAX_STANDBY_LAG', whole(0, 86_400), '30', 'Seconds by which a physical standby may be behind before the backfill waits; 0: never.'),
+    maxWaiting: option('MIGRATE_MAX_WAITING', whole(0, 100_000), '20', 'Sessions of others that wait (lock, buffer, disk) in the middle of a statement before the backfill waits; 0: never.'),
     logLevel: option('LOG_LEVEL', oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent'), 'info', 'Of the JSON lines on standard error.'),
     metricsPort: option('METRICS_PORT', whole(0, 65_535), '0', 'Port for /metrics, /healthz and /readyz of the long-running verbs; 0: none.'),
     metricsHost: option('METRICS_HOST', anyText, '127.0.0.1', 'Address for them.'),
