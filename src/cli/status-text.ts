@@ -14,7 +14,7 @@ export function printStatus(status: Status, out: Out, now: Date = new Date()): v
   part('PostgreSQL', status.source, out, printSource);
   part('Kafka', status.kafka, out, printKafka);
   part('Sinks', status.group, out, printGroup);
-  part('Elasticsearch', status.elasticsearch, out, (value) => out.line(heading('Elasticsearch', `${value.version} · ${value.health} · ${count(value.nodes, 'node')}`)));
+  part('Elasticsearch', status.elasticsearch, out, printElastic);
   part('State', status.state, out, printState);
   part('Dead letters', status.letters, out, (value) => printLetters(value, out, now));
   if (status.elasticsearch.ok) printIndices(status.elasticsearch.value, out);
@@ -55,6 +55,11 @@ function printKafka({ brokers, topics }: KafkaStatus, out: Out): void {
   out.line(heading('Kafka', `${count(brokers, 'broker')} · ${count(present.length, 'topic')} · ${formatCount(present.reduce((sum, { partitions }) => sum + partitions, 0))} partitions`));
   if (missing.length > 0) out.line(more(`MISSING: ${missing.join(', ')}: run \`dify-es setup\``));
   if (behind.length > 0) out.line(more(`replicas behind: ${behind.join(', ')}`));
+}
+
+function printElastic({ version, health, nodes, relaxed }: ElasticStatus, out: Out): void {
+  out.line(heading('Elasticsearch', `${version} · ${health} · ${count(nodes, 'node')}`));
+  if (relaxed.length > 0) out.line(more(`relaxed for the backfill: ${relaxed.length === 1 ? '1 index' : `${formatCount(relaxed.length)} indices`}; a sink puts refresh and replicas back when it is over`));
 }
 
 function printGroup({ group, state, members, drained, tables }: GroupStatus, out: Out): void {

@@ -16,6 +16,7 @@ import type { Trouble } from '../pipeline/sink/patience.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES, SinkWriter, type BatchResult, type Decode } from '../pipeline/sink/sink.ts';
 import { ensureTemplates, templateOf, type TemplateSettings } from '../pipeline/sink/templates.ts';
 import type { Platform } from './platform.ts';
+import { startRelaxing } from './relaxing.ts';
 
 export interface SinkRun {
   /** Rejects with the error that ends the process; otherwise it never settles. */
@@ -58,9 +59,11 @@ export async function startSink(config: Config, platform: Platform, log: Logger,
 
   const stopping = new AbortController();
   const letters = createLetterWriter(kafka, names);
+  const relaxing = startRelaxing(config, client, state.control, log);
   const writer = new SinkWriter({
     client, prefix: config.elasticsearch.indexPrefix, connectors: CONNECTORS, templates,
     decode: decoder(createSchemaBook(state.control)),
+    beforeNew: (indices) => relaxing.beforeNew(indices),
     park: (parked) => letters.park(parked),
     ...tenantRules(state.control),
     ...(overSwitched ? { isSwitched: () => false } : {}),
@@ -96,6 +99,7 @@ export async function startSink(config: Config, platform: Platform, log: Logger,
   try {
     await consumer.start(handle);
   } catch (error) {
+    await relaxing.stop();
     await letters.close();
     throw error;
   }
@@ -103,7 +107,7 @@ export async function startSink(config: Config, platform: Platform, log: Logger,
     failed: consumer.failed,
     async stop() {
       stopping.abort();
-      await consumer.stop();
+      await Promise.all([consumer.stop(), relaxing.stop()]);
       await letters.close();
     },
   };

@@ -44,7 +44,7 @@ export async function assess(config: Config, platform: Platform, tenantId: strin
     validationFinding(validation?.verdict ?? null, validation ?? NOTHING, tenantId),
     mappingFinding(elastic.wrongMapping, elastic.templates),
     shardsFinding(elastic.shards),
-    refreshFinding(elastic.slow, elastic.comingSlow),
+    refreshFinding(elastic.slow, elastic.comingSlow, elastic.relaxed),
   ];
   const assessment = { tenantId, ready: isReady(findings), findings, lsn: drained.lsn && formatLsn(drained.lsn) };
   await record(platform, assessment);

@@ -2,6 +2,7 @@ import type { Client } from '@elastic/elasticsearch';
 import { CONNECTORS } from '../../connector/registry.ts';
 import { esError } from '../../pipeline/sink/elastic-errors.ts';
 import { indexName, indexPattern, parseIndexName, tenantPattern } from '../../pipeline/sink/index-name.ts';
+import { listRelaxed, relaxedAlias } from '../../pipeline/sink/relaxed.ts';
 import { ensureTemplates, templateOf, templateStates, type IndexTemplate, type TemplateSettings, type TemplateState } from '../../pipeline/sink/templates.ts';
 import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
 import { isQuickRefresh } from './findings.ts';
@@ -15,6 +16,8 @@ export interface TenantIndices {
   readonly wrongMapping: readonly string[];
   readonly slow: readonly string[];
   readonly comingSlow: readonly string[];
+  /** Still without replicas or refreshes for the sake of a backfill. */
+  readonly relaxed: readonly string[];
   readonly templates: ReadonlyMap<string, TemplateState>;
   readonly shards: { readonly used: number; readonly limit: number; readonly needed: number };
 }
@@ -46,6 +49,7 @@ export async function readTenantIndices(client: Client, tenantId: string, settin
   }
   return {
     wrongMapping, slow, comingSlow,
+    relaxed: (await listRelaxed(client, relaxedAlias(settings.prefix))).filter((name) => indices.has(name)),
     templates: await templateStates(client, CONNECTOR_LIST.map((connector) => templateOf(connector, settings))),
     shards: await readShards(client, CONNECTOR_LIST.length * settings.shards * (1 + settings.replicas)),
   };

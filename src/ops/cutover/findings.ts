@@ -67,8 +67,12 @@ export function shardsFinding({ used, limit, needed }: { readonly used: number; 
   return limit - used < needed ? fail('shards', message, 'Raise cluster.max_shards_per_node or add nodes: Dify could not make the indices of the next month.') : ok('shards', message);
 }
 
-/** `slow`: indices of current and coming months above 1 s. `comingSlow`: names that would be made with a longer one. */
-export function refreshFinding(slow: readonly string[], comingSlow: readonly string[]): Finding {
+/**
+ * `slow`: indices of current and coming months above 1 s. `comingSlow`: names that would be made with a longer one.
+ * `relaxed`: of any month, with what a backfill spared them.
+ */
+export function refreshFinding(slow: readonly string[], comingSlow: readonly string[], relaxed: readonly string[]): Finding {
+  if (relaxed.length > 0) return fail('refresh interval', `${relaxed.length} indices are still relaxed for a backfill (${relaxed[0]})`, 'Start a sink: it puts them back within moments once no backfill reads.');
   if (slow.length + comingSlow.length === 0) return ok('refresh interval', '1s or less for current and coming months');
   const what = [slow.length > 0 ? `${slow.length} indices` : '', comingSlow.length > 0 ? `indices to come (${comingSlow[0]})` : ''].filter(Boolean).join(' and ');
   return fail('refresh interval', `${what} above 1s: each save of Dify would wait for so long`, 'Run cutover with --prepare.');

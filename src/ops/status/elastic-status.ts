@@ -2,6 +2,7 @@ import type { Client } from '@elastic/elasticsearch';
 import { CONNECTORS } from '../../connector/registry.ts';
 import { TABLES, type TableName } from '../../core/contracts.ts';
 import { esError } from '../../pipeline/sink/elastic-errors.ts';
+import { listRelaxed, relaxedAlias } from '../../pipeline/sink/relaxed.ts';
 import { indexPattern, parseIndexName, tenantPattern } from '../../pipeline/sink/index-name.ts';
 
 export interface IndexStatus {
@@ -23,6 +24,8 @@ export interface ElasticStatus {
   /** `green`, `yellow`, `red`. */
   readonly health: string;
   readonly indices: readonly IndexStatus[];
+  /** Without their replicas or refreshes for the sake of a backfill: a sink puts them back when it is over. */
+  readonly relaxed: readonly string[];
 }
 
 /** `server` is what checkConnection answered. */
@@ -30,7 +33,7 @@ export async function readElastic(client: Client, prefix: string, tenantId: stri
   const { status: health } = await call(() => client.transport.request<{ status: string }>({ method: 'GET', path: '/_cluster/health', querystring: { filter_path: 'status' } }));
   const indices: IndexStatus[] = [];
   for (const table of TABLES) indices.push(...(await indicesOf(client, prefix, table, tenantId)));
-  return { cluster: server.clusterName, version: server.version, nodes: server.nodes, health, indices };
+  return { cluster: server.clusterName, version: server.version, nodes: server.nodes, health, indices, relaxed: await listRelaxed(client, relaxedAlias(prefix)) };
 }
 
 async function indicesOf(client: Client, prefix: string, table: TableName, tenantId: string | null): Promise<IndexStatus[]> {

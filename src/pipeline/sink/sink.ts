@@ -41,6 +41,8 @@ export interface SinkOptions {
    * `dify-*-template`, and what the next month would be made with stays for ever.
    */
   readonly templates?: readonly IndexTemplate[];
+  /** Called before documents go to indices that this process has not written to yet; what it throws is tried again. */
+  readonly beforeNew?: (indices: readonly string[]) => Promise<void>;
   /** Returns when the dead-letter topic has acknowledged them. */
   readonly park: (letters: readonly DeadLetter[]) => Promise<void>;
   /** The tenant's truth is Elasticsearch: nothing of it is written any more. */
@@ -170,6 +172,7 @@ export class SinkWriter {
   private async writeAll(batch: Batch, targets: readonly Routed[], patience: Patience): Promise<void> {
     if (targets.length === 0) return;
     await this.seeToTemplates(targets, patience);
+    await this.seeToNew(targets, patience);
     const documents = this.documents.get(batch.table)!;
     const rows = new Map<number, Row>();
     const body = this.spareBodies.pop() ?? new BulkBody<Routed>(firstCapacity(targets, this.bulks.bulkBytes));
@@ -197,6 +200,13 @@ export class SinkWriter {
     if (!templates || Date.now() - this.templatesSeenMs < TEMPLATES_TRUST_MS || targets.every(({ index }) => this.indices.has(index))) return;
     await patience.insist(() => ensureTemplates(client, templates));
     this.templatesSeenMs = Date.now();
+  }
+
+  private async seeToNew(targets: readonly Routed[], patience: Patience): Promise<void> {
+    const { beforeNew } = this.options;
+    if (!beforeNew) return;
+    const unknown = new Set(targets.filter(({ index, record }) => record.value !== null && !this.indices.has(index)).map(({ index }) => index));
+    if (unknown.size > 0) await patience.insist(() => beforeNew([...unknown]));
   }
 
   private async rowOf(batch: Batch, { position, record, key }: Routed): Promise<Row | undefined> {

@@ -7,7 +7,7 @@ import type { SlotState } from '../../../src/pipeline/capture/slot.ts';
 
 const T = 'tenant';
 const run = (state: BackfillRun['state'], tenantIds: string[], more: Partial<BackfillRun> = {}): BackfillRun =>
-  ({ runId: 'b', state, epoch: 1, slot: 's', barrierLsn: '0/20', filter: { tables: ['workflow_runs'], tenantIds, from: null, before: null }, workers: 1, tables: {}, startedAt: 'then', endedAt: null, ...more });
+  ({ runId: 'b', state, epoch: 1, slot: 's', barrierLsn: '0/20', filter: { tables: ['workflow_runs'], tenantIds, from: null, before: null }, tables: {}, startedAt: 'then', endedAt: null, ...more });
 const required = (more: Partial<BackfillRequired> = {}): BackfillRequired => ({ table: 'workflow_runs', reason: 'first-run', sinceLsn: '0/10', sinceEpoch: 1, reconcile: false, at: 'then', ...more });
 const slot = (more: Partial<SlotState> = {}): SlotState => ({ name: 's', activePid: 7, confirmedFlushLsn: 1n, walStatus: 'reserved', ...more }) as SlotState;
 
@@ -60,7 +60,7 @@ describe('the other findings', () => {
 
   it('want a refresh of a second or less for what is there and what is to come', () => {
     expect(['1s', '500ms', undefined, '2s', '30s', '-1', '0s', '1m'].map(isQuickRefresh)).toEqual([true, true, true, false, false, false, false, false]);
-    expect([refreshFinding([], []), refreshFinding(['a'], []), refreshFinding([], ['b'])].map(({ level }) => level)).toEqual(['ok', 'fail', 'fail']);
+    expect([refreshFinding([], [], []), refreshFinding(['a'], [], []), refreshFinding([], ['b'], []), refreshFinding([], [], ['c'])].map(({ level }) => level)).toEqual(['ok', 'fail', 'fail', 'fail']);
   });
 
   it('make a tenant ready unless one says no', () => {
