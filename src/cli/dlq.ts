@@ -45,7 +45,8 @@ export const dlq = defineVerb<DlqFlags>({
   read(flags, faults) {
     const [given, rest = []] = flags['args'] as [string, string[] | undefined];
     // an unknown flag is named already
-    const ids = rest.filter((id) => !id.startsWith('-'));
+    // 0:007 is the letter 0:7, and what is decided of it must be found under that name
+    const ids = rest.filter((id) => !id.startsWith('-')).map((id) => id.replace(/^0:0+(?=\d)/, '0:'));
     const action = ACTIONS.find((name) => name === given);
     if (!action) faults.push(`${JSON.stringify(given)} is none of ${ACTIONS.join(', ')}`);
     for (const id of ids) if (!/^0:\d{1,15}$/.test(id)) faults.push(`${JSON.stringify(id)} is no letter: they are named partition:offset, for example 0:17`);

@@ -182,6 +182,7 @@ describe('accepted are', () => {
     [['search', '天気 予報', 'x'], { words: ['天気 予報', 'x'] }],
     [['replay', '--from-time', '2025-07-01T12:00:00+02:00'], { start: { kind: 'time', timeMs: Date.UTC(2025, 6, 1, 10) } }],
     [['replay', '--from-offset', 'workflow_runs:0:5,1:6'], { start: { offsets: [{ table: 'workflow_runs', partition: 0, offset: 5n }, { table: null, partition: 1, offset: 6n }] } }],
+    [['dlq', 'accept', '0:007', '0:0', '--why', 'x'], { ids: ['0:7', '0:0'] }],
     [['retention', '--yes', '--yes', '--every', '24d'], { everyMs: 24 * 86_400_000 }],
   ])('%j', (args, options) => {
     expect(read(args)?.options).toMatchObject(options as object);

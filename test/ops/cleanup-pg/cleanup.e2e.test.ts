@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CLEANUP_MARKER } from '../../../src/core/contracts.ts';
-import { stateKeys, type BackfillRun, type CleanupRun, type ControlLog } from '../../../src/core/state.ts';
+import { stateKeys, type BackfillRun, type CleanupRun, type ControlLog, type SwitchedRecord } from '../../../src/core/state.ts';
 import type { CleanupReport } from '../../../src/ops/cleanup-pg/report.ts';
 import { createKafka } from '../../../src/pipeline/kafka/client.ts';
 import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
@@ -125,6 +125,27 @@ describe('cleanup-pg', () => {
     await pipeline.drained();
     const report = JSON.parse(await pipeline.verb(['validate', '--full', '--json'])) as { verdict: string; apart: Record<string, number> };
     expect(report).toMatchObject({ verdict: 'equal', apart: { archived: await archive.count() } });
+  });
+
+  it('works for a switched tenant: what Dify changed since in Elasticsearch keeps its row, and no document goes', async () => {
+    const [changed] = await rows('SELECT id::text, tenant_id::text, created_at::text FROM workflow_app_logs WHERE tenant_id = $1 AND created_at < $2 LIMIT 1', [other, BEFORE]);
+    const { rows: [before] } = await db.query<{ logs: number; runs: number }>('SELECT (SELECT count(*)::int FROM workflow_app_logs WHERE tenant_id = $1 AND created_at < $2) AS logs, (SELECT count(*)::int FROM workflow_runs WHERE tenant_id = $1 AND created_at < $2) AS runs', [other, BEFORE]);
+    await withControl((control) => control.put(stateKeys.switched(other), { tenantId: other, at: new Date().toISOString(), lsn: '0/0' } satisfies SwitchedRecord));
+    const url = documentOf('workflow-app-logs', changed!);
+    const { _source } = (await (await fetch(url)).json()) as { _source: object };
+    await fetch(url, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ..._source, created_from: 'changed by Dify' }) });
+
+    const report = JSON.parse(await pipeline.verb(['cleanup-pg', '--tenant-id', other, '--before-date', BEFORE, '--pause', '0', '--json'])) as CleanupReport & { warnings: string[] };
+    expect(report.switched).toBe(true);
+    expect(report.warnings[0]).toMatch(/Dify must read from Elasticsearch for this tenant/);
+    expect(counts(report)).toMatchObject({
+      workflow_app_logs: { looked: before!.logs, deleted: before!.logs - 1, stay: { different: 1 } },
+      workflow_runs: { looked: before!.runs, deleted: before!.runs - 1, stay: { 'has-children': 1 } },
+    });
+    await pipeline.drained();
+    expect(await archive.lost()).toEqual([]);
+    expect(((await (await fetch(url)).json()) as { _source: object })._source).toMatchObject({ created_from: 'changed by Dify' });
+    await withControl((control) => control.remove(stateKeys.switched(other)));
   });
 
   it('lets nobody else keep documents from their deletes by its marker', async () => {
