@@ -24,7 +24,7 @@ export function backfillFinding(tenantId: string, runs: readonly BackfillRun[], 
   return ok('backfill', 'complete');
 }
 
-export function slotFinding(slot: SlotState | undefined, name: string): Finding {
+export function slotFinding(slot: Pick<SlotState, 'walStatus' | 'confirmedFlushLsn' | 'activePid'> | undefined, name: string): Finding {
   if (!slot) return fail('slot', `"${name}" is gone`, 'Run dify-es setup and then a full dify-es migrate.');
   if (slot.walStatus === 'lost' || slot.confirmedFlushLsn === null) return fail('slot', `"${name}" is lost`, 'Run dify-es setup and then a full dify-es migrate.');
   if (slot.walStatus === 'unreserved') return fail('slot', `"${name}" is about to lose WAL that it needs`, 'See that dify-es stream gets on; raise max_slot_wal_keep_size.');

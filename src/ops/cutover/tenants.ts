@@ -4,7 +4,7 @@ import { TABLES } from '../../core/contracts.ts';
 import { stateKeys, type ControlLog, type ReadyRecord, type SwitchedRecord } from '../../core/state.ts';
 import { connect } from '../../pipeline/capture/pg-connection.ts';
 import { pgTarget } from '../../run/connections.ts';
-import { readElastic } from '../status/elastic-status.ts';
+import { readElastic, type IndexStatus } from '../status/elastic-status.ts';
 import { tenantsOf } from '../validate/sample.ts';
 import { Source } from '../validate/source.ts';
 
@@ -22,8 +22,13 @@ export async function listTenants(config: Config, platform: { readonly client: C
   const { control } = platform.state;
   await control.refresh();
   const { indices } = await readElastic(platform.client, config.elasticsearch.indexPrefix, null, { clusterName: '', version: '', nodes: 0 });
+  return tenantRows(control, indices, await tenantsOfSource(config));
+}
+
+/** Pure but for the view: what is known of each tenant that has an index or a row. */
+export function tenantRows(control: Pick<ControlLog, 'get'>, indices: readonly IndexStatus[], ofSource: ReadonlySet<string>): TenantRow[] {
   const byTenant = Map.groupBy(indices, ({ tenantId }) => tenantId);
-  const all = new Set([...byTenant.keys(), ...(await tenantsOfSource(config))]);
+  const all = new Set([...byTenant.keys(), ...ofSource]);
   return [...all].sort().map((tenantId): TenantRow => {
     const switched = control.get<SwitchedRecord>(stateKeys.switched(tenantId));
     const ready = control.get<ReadyRecord>(stateKeys.ready(tenantId));
@@ -35,7 +40,8 @@ export async function listTenants(config: Config, platform: { readonly client: C
   });
 }
 
-async function tenantsOfSource(config: Config): Promise<Set<string>> {
+/** Tenants that have rows in PostgreSQL, where an index tells it cheaply. */
+export async function tenantsOfSource(config: Config): Promise<Set<string>> {
   const db = await connect(pgTarget(config), { role: 'cutover', statementTimeoutMs: 60_000 });
   try {
     const source = new Source({ scanning: db, lookup: db }, config.postgres.schema);

@@ -1,9 +1,10 @@
 import { SEARCH_TEXT } from '../../connector/definition.ts';
+import { isUuid } from '../../core/row-key.ts';
 import { parseIndexName } from '../../pipeline/sink/index-name.ts';
 import { CONNECTORS } from '../../connector/registry.ts';
 
 export interface SearchRequest {
-  /** All must be in one document: the run's own, or that of one of its node executions. */
+  /** All must be in one document: the run's own, or that of one of its node executions. Without any: every run that fits. */
   readonly words: readonly string[];
   /** Empty: every tenant. */
   readonly tenantIds: readonly string[];
@@ -20,10 +21,13 @@ type Bounds = Pick<SearchRequest, 'from' | 'before'>;
 
 /**
  * Each word is a phrase of its own: the standard analyzer cuts 天気予報 into single characters, and a plain match would
- * find every text that has the four of them anywhere.
+ * find every text that has the four of them anywhere. A uuid may also be the id of the document itself.
  */
 export function wordsQuery(words: readonly string[]): readonly Query[] {
-  return words.map((word) => ({ match_phrase: { [SEARCH_TEXT]: word } }));
+  return words.map((word) => {
+    const phrase = { match_phrase: { [SEARCH_TEXT]: word } };
+    return isUuid(word.toLowerCase()) ? { bool: { should: [phrase, { term: { id: word.toLowerCase() } }] } } : phrase;
+  });
 }
 
 /** Runs that hold the words themselves. */

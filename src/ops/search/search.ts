@@ -32,7 +32,7 @@ export interface SearchResult {
   readonly indices: number;
 }
 
-interface Hit {
+export interface Hit {
   readonly _index: string;
   readonly _source: Readonly<Record<string, unknown>>;
   readonly sort: readonly unknown[];
@@ -59,7 +59,7 @@ export async function searchRuns(client: Client, prefix: string, request: Search
   const own = await search(client, runIndices, { query: runsByWords(request), size: limit + 1, sort: NEWEST_FIRST, _source: RUN_FIELDS });
   const found = new Map<string, FoundRun>();
   for (const hit of own) addRun(found, prefix, hit, true);
-  const nodesComplete = runIndices.length === 0 || (await addRunsOfNodes(client, prefix, { request, runIndices, nodeIndices }, found));
+  const nodesComplete = runIndices.length === 0 || request.words.length === 0 || (await addRunsOfNodes(client, prefix, { request, runIndices, nodeIndices }, found));
   const runs = [...found.values()].sort((a, b) => ((a.createdAt ?? '') < (b.createdAt ?? '') ? 1 : -1));
   return { runs: runs.slice(0, limit), complete: nodesComplete && runs.length <= limit, indices: runIndices.length + nodeIndices.length };
 }
@@ -110,7 +110,7 @@ function addNodes(found: Map<string, FoundRun>, runId: string, executions: reado
 
 const textOf = (value: unknown): string | null => (typeof value === 'string' ? value : null);
 
-async function listed(client: Client, prefix: string, table: 'workflow_runs' | 'workflow_node_executions', request: SearchRequest): Promise<string[]> {
+export async function listed(client: Client, prefix: string, table: 'workflow_runs' | 'workflow_node_executions', request: Pick<SearchRequest, 'tenantIds' | 'from' | 'before'>): Promise<string[]> {
   const connector = CONNECTORS[table];
   const patterns = request.tenantIds.length === 0 ? [indexPattern(prefix, connector)] : request.tenantIds.map((tenantId) => tenantPattern(prefix, connector, tenantId));
   const names = new Set<string>();
@@ -126,7 +126,7 @@ async function listed(client: Client, prefix: string, table: 'workflow_runs' | '
  * than the 4 kB that Elasticsearch takes as the first line of a request. An index that is dropped in between is passed
  * over; an answer without some shard is an error, or runs would be missing unseen.
  */
-async function search(client: Client, indices: readonly string[], body: Query): Promise<readonly Hit[]> {
+export async function search(client: Client, indices: readonly string[], body: Query): Promise<readonly Hit[]> {
   if (indices.length === 0) return [];
   interface Answer { responses: { status: number; error?: { type?: string }; hits?: { hits: Hit[] } }[] }
   const header = { index: indices, ignore_unavailable: true, allow_partial_search_results: false };

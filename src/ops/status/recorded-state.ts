@@ -26,7 +26,7 @@ export interface RunStatus {
   readonly filter: BackfillRun['filter'];
   readonly startedAt: string;
   readonly endedAt: string | null;
-  readonly tables: readonly { readonly table: TableName; readonly rows: number; readonly bytes: number; /** 0 to 1, by pages. */ readonly share: number }[];
+  readonly tables: readonly { readonly table: TableName; readonly rows: number; readonly bytes: number; /** 0 to 1, by pages. */ readonly share: number; readonly pages: number }[];
 }
 
 const RUNS_SHOWN = 5;
@@ -60,7 +60,7 @@ function runStatus(control: Pick<ControlLog, 'get'>, run: BackfillRun): RunStatu
       bytes += progress.bytes;
       read += progress.done ? to - from : progress.nextBlock - from;
     }
-    return [{ table, rows, bytes, share: run.state === 'done' || plan.blocks === 0 ? 1 : read / plan.blocks }];
+    return [{ table, rows, bytes, share: run.state === 'done' || plan.blocks === 0 ? 1 : read / plan.blocks, pages: plan.blocks }];
   });
   const { runId, state, filter, startedAt, endedAt } = run;
   return { runId, state, filter, startedAt, endedAt, tables };

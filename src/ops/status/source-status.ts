@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatLsn, parseLsn } from '../../core/lsn.ts';
 import { query, type Queryable } from '../../pipeline/capture/pg-connection.ts';
-import { inspectSlot } from '../../pipeline/capture/slot.ts';
+import { inspectSlot, type SlotState } from '../../pipeline/capture/slot.ts';
 import { readRetainedWal, readWatchedTables } from '../watch/source-facts.ts';
 import { judgeWal, type WalSample, type WalVerdict } from '../watch/wal-budget.ts';
 
@@ -17,7 +17,7 @@ export interface SlotStatus {
   readonly name: string;
   /** A reader is connected to it. */
   readonly active: boolean;
-  readonly walStatus: string | null;
+  readonly walStatus: SlotState['walStatus'];
   readonly confirmedLsn: string | null;
   /** WAL behind the confirmed position. */
   readonly lagBytes: number | null;
@@ -37,21 +37,34 @@ export interface TableStatus {
 
 /** The growth of what is held back needs two looks. */
 const BETWEEN_MS = 1_000;
+/** Of a history: ten minutes at one look in four seconds. */
+const SAMPLES = 150;
 
-/** Errors are DifyEsErrors. `budgetBytes`: WAL_BUDGET, null where there is none. */
-export async function readSource(db: Queryable, settings: { readonly schema: string; readonly publication: string; readonly slot: string; readonly budgetBytes: number | null }): Promise<SourceStatus> {
-  const samples: WalSample[] = [];
+export interface SourceSettings {
+  readonly schema: string;
+  readonly publication: string;
+  readonly slot: string;
+  /** WAL_BUDGET; null where there is none. */
+  readonly budgetBytes: number | null;
+}
+
+/**
+ * Errors are DifyEsErrors. `samples`: the looks before this one, of which this is added to; without them growth is what
+ * two looks a second apart differ by.
+ */
+export async function readSource(db: Queryable, settings: SourceSettings, samples: WalSample[] = []): Promise<SourceStatus> {
   const look = async (): Promise<Awaited<ReturnType<typeof readRetainedWal>>> => {
     const wal = await readRetainedWal(db, settings.slot);
     if (wal) samples.push({ atMs: performance.now(), retainedBytes: wal.retainedBytes });
     return wal;
   };
-  await look();
+  const first = await look();
   const [server] = await query<{ version: string; lsn: string }>(db, `SELECT current_setting('server_version') AS version, pg_current_wal_lsn()::text AS lsn`);
   const tables = await readWatchedTables(db, settings.schema, settings.publication);
   const slot = await readSlot(db, settings.slot, server!.lsn);
-  if (samples.length > 0) await sleep(BETWEEN_MS);
-  const wal = await look();
+  if (samples.length > SAMPLES) samples.shift();
+  if (samples.length === 1) await sleep(BETWEEN_MS);
+  const wal = samples.length === 1 ? await look() : first;
   return {
     version: server!.version,
     currentLsn: server!.lsn,

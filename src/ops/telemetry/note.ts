@@ -68,6 +68,11 @@ export function noteBatch({ sink }: Metrics, { table, result, tookMs, newestMs }
   if (newestMs !== null) sink.newest.set({ table }, newestMs / 1000);
 }
 
+/** Until `left` is done too, at the rate of what was `done` in `tookMs`; null while nothing is. Any unit, the same in both. */
+export function secondsLeft(left: number, done: number, tookMs: number): number | null {
+  return done > 0 ? (left * tookMs) / done / 1000 : null;
+}
+
 /** The rate is that of this process: pages read by a run that was resumed took other time. */
 export function backfillNotes({ backfill }: Metrics, now: () => number = Date.now): (progress: TableProgress) => void {
   const begins = new Map<string, { readonly atMs: number; readonly blocks: number }>();
@@ -78,8 +83,7 @@ export function backfillNotes({ backfill }: Metrics, now: () => number = Date.no
     backfill.rows.set({ table }, rows);
     backfill.bytes.set({ table }, bytes);
     backfill.share.set({ table }, done || blocks === 0 ? 1 : blocksDone / blocks);
-    const read = blocksDone - began.blocks;
-    if (done) backfill.left.set({ table }, 0);
-    else if (read > 0) backfill.left.set({ table }, ((blocks - blocksDone) * (now() - began.atMs)) / read / 1000);
+    const left = done ? 0 : secondsLeft(blocks - blocksDone, blocksDone - began.blocks, now() - began.atMs);
+    if (left !== null) backfill.left.set({ table }, left);
   };
 }
