@@ -4,6 +4,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { loadDataset, monthsUntil } from './support/dify/generator.ts';
 import { createDifySchema } from './support/dify/schema.ts';
+import { freePort } from './support/free-port.ts';
 import { Pipeline, until } from './support/pipeline.ts';
 import type { Program } from './support/program.ts';
 import { isolate } from './support/servers.ts';
@@ -67,6 +68,11 @@ it.each(commands)('%s', async (command) => {
   if (args[0] === 'teardown') {
     await background?.stop();
     background = undefined;
+  }
+  if (args[0] === 'console') {
+    const program = pipeline.spawn(args.includes('--port') ? args : [...args, '--port', String(await freePort())]);
+    await program.said('serving the console');
+    return program.stop();
   }
   if (args.includes('--every')) {
     const program = pipeline.spawn(args);

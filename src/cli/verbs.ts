@@ -1,5 +1,6 @@
 import { check } from './check.ts';
 import { cleanupPg } from './cleanup-pg.ts';
+import { console } from './console.ts';
 import { cutover } from './cutover.ts';
 import { dlq } from './dlq.ts';
 import { migrate } from './migrate.ts';
@@ -17,4 +18,4 @@ import { validate } from './validate.ts';
 import type { Verb } from './verb.ts';
 
 /** In the order of the operator's journey, which is the order of --help. */
-export const VERBS: readonly Verb[] = [check, setup, stream, sink, run, migrate, validate, status, dlq, replay, trace, search, cutover, retention, cleanupPg, teardown];
+export const VERBS: readonly Verb[] = [check, setup, stream, sink, run, migrate, validate, status, dlq, replay, trace, search, console, cutover, retention, cleanupPg, teardown];

@@ -54,6 +54,7 @@ export function loadConfig(env: Environment): Config {
     program: values.program,
   };
   if (values.kafka.saslMechanism !== '' && values.kafka.saslUsername === '') faults.push(`${OPTIONS.kafka.saslUsername.env} is empty, but ${OPTIONS.kafka.saslMechanism.env} is set`);
+  faults.push(...consoleFaults(values.program));
   if (faults.length > 0) throw new DifyEsError('CONFIG_INVALID', faults.join('\n'));
   return config;
 }
@@ -93,6 +94,21 @@ function nodeUrls(hosts: readonly string[], useSsl: boolean): string[] {
     if (!host.includes('://')) return `${useSsl ? 'https' : 'http'}://${host}`;
     return useSsl ? host.replace(/^http:/, 'https:') : host;
   });
+}
+
+const TOKEN_LENGTH = 16;
+
+/** The console shows the rows of runs, so nobody beyond this machine may open it without a token. */
+function consoleFaults({ consoleHost, consoleToken }: RawConfig['program']): string[] {
+  const { env } = OPTIONS.program.consoleToken;
+  if (consoleToken !== '' && consoleToken.length < TOKEN_LENGTH) return [`${env} is shorter than ${TOKEN_LENGTH} characters`];
+  if (consoleToken !== '' || isLoopback(consoleHost)) return [];
+  return [`${OPTIONS.program.consoleHost.env} = ${JSON.stringify(consoleHost)} can be reached from other machines, so a token is needed: set ${env} or ${env}_FILE (openssl rand -hex 16), or leave the address at 127.0.0.1`];
+}
+
+/** An address that only this machine reaches; a name other than localhost could mean any. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
 
 function withUrl(postgres: RawConfig['postgres'], faults: string[]): RawConfig['postgres'] {

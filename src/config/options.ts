@@ -144,6 +144,9 @@ export const OPTIONS = {
     logLevel: option('LOG_LEVEL', oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent'), 'info', 'Of the JSON lines on standard error.'),
     metricsPort: option('METRICS_PORT', whole(0, 65_535), '0', 'Port for /metrics, /healthz and /readyz of the long-running verbs; 0: none.'),
     metricsHost: option('METRICS_HOST', anyText, '127.0.0.1', 'Address for them.'),
+    consolePort: option('CONSOLE_PORT', whole(0, 65_535), '0', 'Port of the console in `run`; 0: none there. `dify-es console` takes it too, else 9465.'),
+    consoleHost: option('CONSOLE_HOST', anyText, '127.0.0.1', 'Address of the console, which shows the rows of runs: any but loopback needs a token.'),
+    consoleToken: secret('CONSOLE_TOKEN', 'Asked for by the console, at least 16 characters; empty: none, on loopback alone.'),
   },
 } as const;
 

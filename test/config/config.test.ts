@@ -45,6 +45,14 @@ describe('.env.example', () => {
 });
 
 describe('faults', () => {
+  test('the console is not opened to other machines without a token of some length', () => {
+    expect(faultsOf({ CONSOLE_HOST: '127.0.0.1' })).toEqual([]);
+    expect(faultsOf({ CONSOLE_HOST: '::1' })).toEqual([]);
+    for (const host of ['0.0.0.0', '::', '10.0.0.5', 'my-host', '127.0.0.1.example']) expect(faultsOf({ CONSOLE_HOST: host })).toEqual([expect.stringContaining('CONSOLE_TOKEN_FILE')]);
+    expect(faultsOf({ CONSOLE_HOST: '0.0.0.0', CONSOLE_TOKEN: 'x'.repeat(16) })).toEqual([]);
+    expect(faultsOf({ CONSOLE_TOKEN: 'short-and-secret'.slice(1) })).toEqual(['CONSOLE_TOKEN is shorter than 16 characters']);
+  });
+
   test('all of them are reported together, each with its variable', () => {
     const faults = faultsOf({ DB_PORT: 'x', KAFKA_PARTITIONS: '0', ELASTICSEARCH_ENABLED: 'maybe', KAFKA_BROKERS: 'nowhere', ELASTICSEARCH_INDEX_PREFIX: 'Dify*', LOG_LEVEL: 'loud', WAL_BUDGET: 'much', CDC_SLOT: 'my-slot' });
     for (const name of ['DB_PORT', 'KAFKA_PARTITIONS', 'ELASTICSEARCH_ENABLED', 'KAFKA_BROKERS', 'ELASTICSEARCH_INDEX_PREFIX', 'LOG_LEVEL', 'WAL_BUDGET', 'CDC_SLOT']) {
@@ -119,10 +127,10 @@ describe('secrets', () => {
 
   test('each can come from a file, without the line break at its end', () => {
     const secrets = allOptions().filter(({ option }) => option.secret && option.env !== 'DATABASE_URL');
-    expect(secrets.map(({ option }) => option.env)).toEqual(['ELASTICSEARCH_PASSWORD', 'ELASTICSEARCH_API_KEY', 'DB_PASSWORD', 'KAFKA_SASL_PASSWORD']);
+    expect(secrets.map(({ option }) => option.env)).toEqual(['ELASTICSEARCH_PASSWORD', 'ELASTICSEARCH_API_KEY', 'DB_PASSWORD', 'KAFKA_SASL_PASSWORD', 'CONSOLE_TOKEN']);
     const env = Object.fromEntries(secrets.map(({ option }) => [`${option.env}_FILE`, file(option.env, ` ${SECRET} ${option.env}\n`)]));
     const config = loadConfig(env);
-    expect([config.elasticsearch.password, config.elasticsearch.apiKey, config.postgres.password, config.kafka.saslPassword]).toEqual(secrets.map(({ option }) => ` ${SECRET} ${option.env}`));
+    expect([config.elasticsearch.password, config.elasticsearch.apiKey, config.postgres.password, config.kafka.saslPassword, config.program.consoleToken]).toEqual(secrets.map(({ option }) => ` ${SECRET} ${option.env}`));
   });
 
   test('a secret that is given twice is a fault', () => {

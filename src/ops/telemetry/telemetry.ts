@@ -16,6 +16,7 @@ const POLL_GRACE_MS = 1_000;
 
 /** The hooks of the long-running parts; each may be called whether or not anybody listens on METRICS_PORT. */
 export interface Telemetry {
+  readonly health: Health;
   readonly stream: Required<Pick<StreamParts, 'onProgress' | 'onWal' | 'onTables' | 'onMade'>>;
   readonly onBatch: (progress: SinkProgress) => void;
   readonly sink: Required<Pick<SinkParts, 'onTrouble' | 'onRecovered'>>;
@@ -49,6 +50,7 @@ export async function withTelemetry<T>(config: Config, log: Logger, parts: reado
 
   const noteProgress = streamNotes(metrics);
   const telemetry: Telemetry = {
+    health,
     stream: {
       onProgress(progress) {
         noteProgress(progress);

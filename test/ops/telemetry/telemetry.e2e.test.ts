@@ -1,8 +1,8 @@
-import { createServer, type AddressInfo } from 'node:net';
 import type pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { loadDataset } from '../../support/dify/generator.ts';
 import { createDifySchema } from '../../support/dify/schema.ts';
+import { freePort } from '../../support/free-port.ts';
 import { Pipeline, until } from '../../support/pipeline.ts';
 import { isolate } from '../../support/servers.ts';
 
@@ -19,14 +19,6 @@ afterAll(async () => {
   await pipeline.killAll();
   await db?.end();
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 it('serves what really happens: ready, rows on their way, WAL, lag, dead letters and what is required', async () => {
   await pipeline.verb(['setup']);

@@ -8,16 +8,9 @@ import { createMetrics } from '../../../src/ops/telemetry/metrics.ts';
 import { backfillNotes, noteWal, streamLag, streamNotes } from '../../../src/ops/telemetry/note.ts';
 import { withTelemetry } from '../../../src/ops/telemetry/telemetry.ts';
 import type { StreamProgress } from '../../../src/pipeline/capture/stream-contract.ts';
+import { freePort } from '../../support/free-port.ts';
 
 const configOf = (port: number) => loadConfig({ METRICS_PORT: String(port) });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 const log = pino({ level: 'silent' });
 const progress = (rest: Partial<StreamProgress> = {}): StreamProgress => ({
