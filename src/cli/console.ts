@@ -9,7 +9,7 @@ interface ConsoleFlags {
 
 export const console = defineVerb<ConsoleFlags>({
   name: 'console',
-  summary: 'one page in a browser: the flow, what needs hands, tenants, and the runs themselves; until it is stopped',
+  summary: 'one page in a browser: the flow, what needs attention, tenants, and the runs themselves; until it is stopped',
   writes: false,
   declare: (command) => command.option('--port <n>', `instead of CONSOLE_PORT (or ${DEFAULT_CONSOLE_PORT})`),
   read: (flags, faults) => ({ port: wholeNumber(flags, faults, 'port', '--port', 1, 65_535) }),
