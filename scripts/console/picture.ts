@@ -5,26 +5,23 @@ import { CHECKOUT } from '../local/maven.ts';
 
 const USAGE = `usage: npm run console:picture -- [options]
 
-  Takes the pictures of the README from a console that is running (after \`npm run demo\`: bin/dify-es console).
+  Takes the picture of the README from a console that is running (after \`npm run demo\`: bin/dify-es console).
 
   --url URL      default http://127.0.0.1:9465/
   --dir DIR      default docs/images
   --wait SECONDS so long the page is left to follow the servers before it is taken (default 30)`;
 
-/** Waits for a page that shows rows on their way, and takes it in both schemes. */
+/** Waits for a page that shows the servers, and takes it. */
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { url: { type: 'string', default: 'http://127.0.0.1:9465/' }, dir: { type: 'string', default: join(CHECKOUT, 'docs/images') }, wait: { type: 'string', default: '30' }, help: { type: 'boolean', default: false } } });
   if (values.help) return void process.stdout.write(`${USAGE}\n`);
   const browser = await openBrowser();
   try {
-    for (const scheme of ['light', 'dark'] as const) {
-      const { page } = await openPage(browser, 1280, scheme);
-      await page.goto(values.url);
-      await shows(page, 'docs', '[data-node="elastic"]');
-      await new Promise((resolve) => setTimeout(resolve, Number(values.wait) * 1000));
-      await page.screenshot({ path: join(values.dir, `console-${scheme}.png`), fullPage: true, optimizeForSpeed: false });
-      await page.close();
-    }
+    const { page } = await openPage(browser);
+    await page.goto(values.url);
+    await shows(page, 'docs', '[data-node="elastic"]');
+    await new Promise((resolve) => setTimeout(resolve, Number(values.wait) * 1000));
+    await page.screenshot({ path: join(values.dir, 'console-light.png'), fullPage: true });
   } finally {
     await browser.close();
   }
