@@ -16,7 +16,7 @@ const group = { group: 'g', state: 'Stable', members: 1, drained: true, tables: 
 const well: Omit<FlowView, 'attention'> = {
   installation: { slot: 's', topicPrefix: 't', group: 'g', indexPrefix: 'i' },
   source: seen(source), group: seen(group), kafka: seen({ brokers: 1, topics: [{ topic: 't', exists: true, partitions: 1, replicationFactor: 1, underReplicated: 0 }] }),
-  elasticsearch: seen({ cluster: 'c', version: '9', nodes: 1, health: 'green', documents: 0, bytes: 0, indices: 0, closed: 0, tables: [] }),
+  elasticsearch: seen({ cluster: 'c', version: '9', nodes: 1, health: 'green', documents: 0, bytes: 0, indices: 0, closed: 0, relaxed: [], tables: [] }),
   recorded: seen({ epoch: null, required: [], runs: [] }),
   rates: { wal: null, backfill: null, published: null, settled: null, indexed: null }, parts: [],
 };
