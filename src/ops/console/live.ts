@@ -20,7 +20,7 @@ export class Live implements Pace {
   readonly #madeAt = new Map<Section, number>();
   readonly #alive: NodeJS.Timeout;
   #gathering: NodeJS.Timeout | undefined;
-  #opening = Promise.withResolvers<void>();
+  readonly #onOpen = new Set<() => void>();
 
   constructor(section: (name: Section) => unknown) {
     this.#section = section;
@@ -32,8 +32,9 @@ export class Live implements Pace {
     return this.#pages.size > 0;
   }
 
-  opened(): Promise<void> {
-    return this.#opening.promise;
+  onOpen(listener: () => void): () => void {
+    this.#onOpen.add(listener);
+    return () => void this.#onOpen.delete(listener);
   }
 
   /** False: there are as many pages as there may be. */
@@ -41,12 +42,12 @@ export class Live implements Pace {
     if (this.#pages.size >= MOST_PAGES) return false;
     page.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' });
     page.write('retry: 2000\n\n');
-    this.#make(0);
+    // the pages that are open already are told too of what is made anew for this one
+    for (const name of this.#make(0)) this.#send(message(name, this.#texts.get(name)!));
     for (const [name, text] of this.#texts) page.write(message(name, text));
     this.#pages.add(page);
     page.once('close', () => this.#pages.delete(page));
-    this.#opening.resolve();
-    this.#opening = Promise.withResolvers<void>();
+    for (const listener of [...this.#onOpen]) listener();
     return true;
   }
 

@@ -22,8 +22,8 @@ const MOST_SHARE_OF_TIME = 0.1;
 export interface Pace {
   /** True while a page is open. */
   watched(): boolean;
-  /** Resolves when a page is opened. */
-  opened(): Promise<void>;
+  /** Calls back when a page is opened; returns the function that ends it. */
+  onOpen(listener: () => void): () => void;
 }
 
 export interface LookOptions<T> {
@@ -59,10 +59,10 @@ export class Look<T> {
       onSeen();
       const tookMs = performance.now() - began;
       const watched = pace.watched();
-      const pause = new AbortController();
-      const rest = sleep(Math.max(watched ? watchedMs : restingMs, tookMs / MOST_SHARE_OF_TIME - tookMs), undefined, { signal: AbortSignal.any([signal, pause.signal]), ref: false }).catch(() => undefined);
-      await Promise.race(watched ? [rest] : [rest, pace.opened()]);
-      pause.abort();
+      const wake = new AbortController();
+      const forget = watched ? () => {} : pace.onOpen(() => wake.abort());
+      await sleep(Math.max(watched ? watchedMs : restingMs, tookMs / MOST_SHARE_OF_TIME - tookMs), undefined, { signal: AbortSignal.any([signal, wake.signal]), ref: false }).catch(() => undefined);
+      forget();
     }
   }
 

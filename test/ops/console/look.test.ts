@@ -27,15 +27,17 @@ it('keeps what it saw of a server that is away now, and since when it is away', 
 });
 
 it('looks at once when a page is opened, and does not wait for the pause of a time when nobody watched', async () => {
-  const opening = Promise.withResolvers<void>();
+  let open = (): void => {};
   const stopping = new AbortController();
   const twice = Promise.withResolvers<void>();
   let [looks, watched] = [0, false];
-  const pace: Pace = { watched: () => watched, opened: () => opening.promise };
+  const pace: Pace = { watched: () => watched, onOpen: (listener) => ((open = listener), () => {}) };
   const running = lookAt(async () => ++looks, () => {
     if (looks === 1) {
-      watched = true;
-      opening.resolve();
+      setImmediate(() => {
+        watched = true;
+        open();
+      });
     }
     if (looks === 3) twice.resolve();
   }).run(pace, stopping.signal);

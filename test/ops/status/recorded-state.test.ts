@@ -45,7 +45,7 @@ describe('the recorded state', () => {
     const { runs } = readRecorded(control(RECORDS), null);
     expect(runs.map(({ runId }) => runId)).toEqual(['now', 'old']);
     // 300 of the first segment, 150 of the second, none of the third, 100 of the last
-    expect(runs[0]!.tables).toEqual([{ table: 'workflow_runs', rows: 2600, bytes: 26_000, share: 0.55 }]);
+    expect(runs[0]!.tables).toEqual([{ table: 'workflow_runs', rows: 2600, bytes: 26_000, share: 0.55, pages: 1_000 }]);
     expect(runs[1]!.tables[0]!.share).toBe(1);
   });
 

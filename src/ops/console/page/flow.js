@@ -90,7 +90,7 @@ export function update(flow) {
   node('reader', flow.source, ofReader, 'PostgreSQL');
   node('backfill', flow.kafka.state === 'away' ? flow.kafka : flow.recorded, ofBackfill, 'Kafka');
   node('kafka', flow.kafka, (kafka) => ofKafka(kafka, flow.group));
-  node('sinks', flow.kafka.state === 'away' ? flow.kafka : flow.group, ofSinks, 'Kafka');
+  node('sinks', flow.kafka.state === 'away' ? flow.kafka : flow.group, (group) => ofSinks(group, flow.parts), 'Kafka');
   node('elastic', flow.elasticsearch, ofElastic);
   const { rates } = flow;
   // the log of an idle PostgreSQL moves by some bytes too
@@ -147,8 +147,11 @@ function ofKafka({ brokers, topics }, group) {
 
 const waiting = ({ drained, tables }) => (drained ? 0 : tables.reduce((sum, { behind }) => sum + behind, 0));
 
-function ofSinks(group) {
+/** `parts`: of the process that serves this page, which may be a sink itself. */
+function ofSinks(group, parts) {
   const behind = waiting(group);
+  const own = parts.find(({ part, ready }) => part === 'sink' && !ready);
+  if (own && own.why !== 'starting') return ['warn', own.why, `${count(behind)} to settle`];
   if (group.members === 0) return [behind > 0 ? 'bad' : 'warn', 'none is running', behind > 0 ? `${count(behind)} waiting` : ''];
   return [behind > 0 ? 'busy' : 'ok', plural(group.members, 'member'), behind > 0 ? `${count(behind)} to settle` : 'all settled'];
 }
