@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 
 /** The tiers that need servers, by the suffix of the file; scripts/test.ts runs them in its own order. */
 const SERVER_TIERS = ['pg', 'kafka', 'es', 'e2e', 'smoke'] as const;
@@ -24,6 +25,7 @@ function workersOf(tier: (typeof SERVER_TIERS)[number]): number {
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       { test: { ...common, name: 'pure', include: ['test/**/*.test.ts'], exclude: SERVER_TIERS.map((tier) => `test/**/*.${tier}.test.ts`), testTimeout: 60_000 } },
       ...SERVER_TIERS.map((tier, order) => ({

@@ -53,7 +53,8 @@ async function runTier(tier: Tier, forwarded: readonly string[], servers: TestSe
   const args = [vitest, 'run', '--project', tier, '--reporter=default', '--reporter=json', `--outputFile.json=${file}`, ...forwarded];
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
-      const env = { ...process.env, ...(servers === undefined ? {} : { DIFY_ES_TEST_ENV: servers.envFile }) };
+      // Each test file is a process of its own, and compiles the same packages as the one before.
+      const env = { NODE_COMPILE_CACHE: join(CHECKOUT, 'node_modules/.cache/dify-es'), ...process.env, ...(servers === undefined ? {} : { DIFY_ES_TEST_ENV: servers.envFile }) };
       const child = spawn(process.execPath, args, { cwd: CHECKOUT, stdio: 'inherit', env });
       // A terminal signals us both; whoever signals this process alone means vitest too.
       interrupted.signal.addEventListener('abort', () => child.kill('SIGTERM'));

@@ -10,7 +10,7 @@ import { openKafka } from '../../src/run/connections.ts';
 import { startLiveWriter, type LiveWriter, type LiveWriterOptions } from './dify/live-writer.ts';
 import { runOracle, type OracleOptions, type OracleReport } from './oracle/oracle.ts';
 import { settingsFrom } from './oracle/settings.ts';
-import { Program, type StartOptions } from './program.ts';
+import { PATIENCE_MS, Program, type StartOptions } from './program.ts';
 
 export type Env = Readonly<Record<string, string>>;
 
@@ -46,7 +46,7 @@ export class Pipeline {
   /** Starts `stream`, `sink` or `run` and waits until it works. */
   async start(verb: 'stream' | 'sink' | 'run', options: StartOptions = {}): Promise<Program> {
     const program = this.spawn([verb], options);
-    for (const line of READY[verb] ?? []) await program.said(line, 90_000);
+    for (const line of READY[verb] ?? []) await program.said(line);
     return program;
   }
 
@@ -120,7 +120,7 @@ export class Pipeline {
 }
 
 /** Polls a question until it is answered with yes. For what no signal tells. */
-export async function until(what: string, question: () => Promise<boolean> | boolean, timeoutMs = 60_000): Promise<void> {
+export async function until(what: string, question: () => Promise<boolean> | boolean, timeoutMs = PATIENCE_MS): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await question())) {
     if (performance.now() > deadline) throw new Error(`not within ${timeoutMs / 1000} s: ${what}`);

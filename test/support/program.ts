@@ -7,6 +7,8 @@ import type { CrashPoint } from '../../src/core/crash-point.ts';
 
 const PROGRAM = resolve(import.meta.dirname, '../../bin/dify-es');
 const KEPT_LINES = 400;
+/** There to end what hangs, not to fail a busy machine. */
+export const PATIENCE_MS = 150_000;
 
 export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
@@ -85,7 +87,7 @@ export class Program {
   }
 
   /** Resolves at the first line of its log that holds the text, past ones included. Rejects when the process ends before. */
-  async said(text: string, timeoutMs = 60_000): Promise<void> {
+  async said(text: string, timeoutMs = PATIENCE_MS): Promise<void> {
     if (this.#lines.some((line) => line.includes(text))) return;
     await new Promise<void>((done, fail) => {
       const stop = (): void => {

@@ -166,6 +166,33 @@ describe('a consumer', () => {
     await seenA.until((all) => new Set(all.filter((record) => textOf(record) === 'after').map((record) => decodeKey(record.key).id)).size >= 60);
   });
 
+  it('is told that a batch in its hand is stale when the partitions move meanwhile, and what it did not commit comes again', async () => {
+    const bench = await own();
+    const publisher = await bench.publisher();
+    const groupId = group();
+    const id = randomUUID();
+    await publish(publisher, row(id, 'in hand'));
+    const [inHand, stale, again] = [new Seen<boolean>(), new Seen<boolean>(), new Seen<ConsumedRecord>()];
+    const a = bench.consumer(groupId);
+    const b = bench.consumer(groupId);
+    await a.start(async ({ table, partition, records, nextOffset }, control) => {
+      if (records.length > 0 && inHand.items.length === 0) {
+        inHand.add(true);
+        await expect.poll(() => control.isStale(), { timeout: 30_000 }).toBe(true);
+        stale.add(true);
+        // as the sink does: the partition may belong to another member
+        return;
+      }
+      again.add(...records);
+      await a.commit(table, partition, nextOffset);
+    });
+    await inHand.until((all) => all.length === 1);
+    // The group waits for A, which learns of it with a heartbeat, in mid-batch.
+    await b.start(collecting(b, again));
+    await stale.until((all) => all.length === 1);
+    await again.until((all) => all.some((record) => decodeKey(record.key).id === id));
+  });
+
   it('starts at the beginning when its position is no longer in the log, on either side', async () => {
     const bench = await own();
     const groupId = group();
