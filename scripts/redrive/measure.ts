@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { pino } from 'pino';
+import { Cells } from '../../src/core/cells.ts';
 import type { DeadLetter, RowShape } from '../../src/core/contracts.ts';
 import { stateKeys } from '../../src/core/state.ts';
 import { FIRST_OWN_VERSION } from '../../src/core/row-version.ts';
-import { createAvroEncoding } from '../../src/pipeline/encode/avro-encoding.ts';
+import { encodeRow } from '../../src/pipeline/encode/row-codec.ts';
+import { schemaOf, schemaRecordOf } from '../../src/pipeline/encode/row-schema.ts';
 import { createKafka } from '../../src/pipeline/kafka/client.ts';
 import { openControlLog } from '../../src/pipeline/kafka/control-log.ts';
 import { createLetterWriter } from '../../src/pipeline/kafka/dead-letters.ts';
@@ -68,14 +70,13 @@ async function park(here: Isolation, letters: number, bytes: number): Promise<vo
   const kafka = createKafka({ brokers: here.brokers, clientId: 'test' }, pino({ level: 'silent' }));
   const names = topicNames(here.topicPrefix);
   const control = await openControlLog({ kafka, topic: names.control, logger: pino({ level: 'silent' }) });
-  const encoding = createAvroEncoding();
-  const { hex, record } = encoding.schema(SHAPE);
-  await control.put(stateKeys.schema(hex), record);
+  const schema = schemaOf(SHAPE);
+  await control.put(stateKeys.schema(schema.hex), schemaRecordOf(schema));
   const writer = createLetterWriter(kafka, names);
   const outputs = Buffer.from(JSON.stringify({ text: 'x'.repeat(bytes) }));
   const letterOf = (n: number): DeadLetter => {
     const key = { tenantId: TENANT, createdAt: CREATED_AT, id: idOf(n) };
-    const value = encoding.value({ shape: SHAPE, cells: [Buffer.from(key.id), Buffer.from(TENANT), Buffer.from(CREATED_AT), outputs] });
+    const value = encodeRow(Cells.of([Buffer.from(key.id), Buffer.from(TENANT), Buffer.from(CREATED_AT), outputs]), schema.fingerprint);
     return { cause: 'refused', detail: '400 document_parsing_exception', table: SHAPE.table, key, version: FIRST_OWN_VERSION, origin: { stage: 'sink', partition: 0, offset: String(n) }, value };
   };
   for (let at = 0; at < letters; at += TOGETHER) await writer.park(Array.from({ length: Math.min(TOGETHER, letters - at) }, (_, i) => letterOf(at + i)));

@@ -104,7 +104,7 @@ async function rowOf({ state }: Platform, { table, value }: StoredLetter): Promi
   if (value === null) return null;
   try {
     const { shape, cells } = await decoder(createSchemaBook(state.control)).row(table, value);
-    return Object.fromEntries(shape.columns.map((column, i) => [column, cells[i]?.toString('utf8') ?? null]));
+    return Object.fromEntries(shape.columns.map((column, i) => [column, cells.get(i)?.toString('utf8') ?? null]));
   } catch (error) {
     if (error instanceof RangeError) return { base64: value.toString('base64') };
     throw error;

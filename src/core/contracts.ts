@@ -1,3 +1,4 @@
+import type { Cells, Tuple } from './cells.ts';
 import type { Lsn } from './lsn.ts';
 import type { RowKey } from './row-key.ts';
 import type { RowVersion } from './row-version.ts';
@@ -5,7 +6,8 @@ import type { RowVersion } from './row-version.ts';
 /*
  * Read this first: the words that the stages hand to each other. Rows are bytes all the way. A cell is the server's own
  * text in UTF-8, taken once out of PostgreSQL's buffer and never turned into a JS value on the way to Elasticsearch,
- * since a timestamp would lose its microseconds, a bigint its last digits and JSON its key order.
+ * since a timestamp would lose its microseconds, a bigint its last digits and JSON its key order. The cells of a row lie
+ * in one buffer (see cells.ts).
  */
 
 /** The four tables of Dify, which are also the names on the command line (see `dataTypes` in src/connector). */
@@ -24,14 +26,10 @@ export interface RowShape {
 /** A complete row: never with a hole. One cell for each column of the shape. */
 export interface Row {
   readonly shape: RowShape;
-  readonly cells: readonly Cell[];
+  readonly cells: Cells;
 }
 
 // ---------------------------------------------------------------------------------------------- from the WAL (decode)
-
-/** What an UPDATE says of a TOASTed column it did not touch: nothing. It must be filled before it goes any further. */
-export const UNCHANGED: unique symbol = Symbol('unchanged TOAST');
-export type TupleCell = Cell | typeof UNCHANGED;
 
 /** A table as pgoutput announced it. A new object for every Relation message, so identity tells of a change in shape. */
 export interface Relation {
@@ -43,8 +41,8 @@ export interface Relation {
 /** What the log holds of the row before the change. `key`: only the identity columns are real, the others are null. */
 export type OldTuple =
   | { readonly kind: 'absent' }
-  | { readonly kind: 'key'; readonly cells: readonly Cell[] }
-  | { readonly kind: 'full'; readonly cells: readonly TupleCell[] };
+  | { readonly kind: 'key'; readonly cells: Tuple }
+  | { readonly kind: 'full'; readonly cells: Tuple };
 
 /**
  * One message of pgoutput (protocol version 1). Its buffers are copies and stay valid: the library's are views of one
@@ -54,8 +52,8 @@ export type OldTuple =
 export type WalMessage =
   | { readonly kind: 'begin'; readonly xid: number; readonly commitLsn: Lsn; readonly commitTimeMs: number }
   | { readonly kind: 'relation'; readonly relation: Relation }
-  | { readonly kind: 'insert'; readonly relation: Relation; readonly tuple: readonly TupleCell[] }
-  | { readonly kind: 'update'; readonly relation: Relation; readonly old: OldTuple; readonly tuple: readonly TupleCell[] }
+  | { readonly kind: 'insert'; readonly relation: Relation; readonly tuple: Tuple }
+  | { readonly kind: 'update'; readonly relation: Relation; readonly old: OldTuple; readonly tuple: Tuple }
   | { readonly kind: 'delete'; readonly relation: Relation; readonly old: OldTuple }
   | { readonly kind: 'truncate'; readonly relations: readonly Relation[] }
   | { readonly kind: 'logical-message'; readonly transactional: boolean; readonly prefix: string; readonly content: Buffer }

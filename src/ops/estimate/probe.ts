@@ -2,7 +2,8 @@ import { constants, deflateRawSync, zstdCompressSync } from 'node:zlib';
 import { CONNECTORS } from '../../connector/registry.ts';
 import type { TableName } from '../../core/contracts.ts';
 import { isUuid, monthOf } from '../../core/row-key.ts';
-import { createAvroEncoding } from '../../pipeline/encode/avro-encoding.ts';
+import { encodeRow } from '../../pipeline/encode/row-codec.ts';
+import { schemaOf } from '../../pipeline/encode/row-schema.ts';
 import { MAX_ROW_BYTES } from '../../pipeline/kafka/topics.ts';
 import { ByteWriter } from '../../pipeline/sink/byte-writer.ts';
 import { DocumentWriter } from '../../pipeline/sink/document.ts';
@@ -37,7 +38,6 @@ export interface ProbeSettings {
 /** Reads about `count` random rows and takes each through the encoding and the document, as the pipeline would. */
 export async function probeTable(source: Source, open: OpenTable, condition: string | null, { count, searchTextBytes, documentLimitBytes }: ProbeSettings): Promise<Probe> {
   const { table } = open.source;
-  const encoding = createAvroEncoding();
   const documents = new DocumentWriter(CONNECTORS[table], { searchTextBytes });
   const refused = { 'no-month': 0, 'bad-key': 0, 'row-too-large': 0, 'too-large-for-elasticsearch': 0 };
   const sum = { rows: 0, avroBytes: 0, packedBytes: 0, documentBytes: 0, storedBytes: 0, invalidJson: 0 };
@@ -47,7 +47,7 @@ export async function probeTable(source: Source, open: OpenTable, condition: str
     const writer = new ByteWriter(1 << 20);
     const values: Buffer[] = [];
     for (const { key, row } of batch) {
-      const value = encoding.value(row);
+      const value = encodeRow(row.cells, schemaOf(row.shape).fingerprint);
       values.push(value);
       if (!isUuid(key.id) || !isUuid(key.tenantId)) refused['bad-key']++;
       else if (monthOf(key.createdAt) === undefined) refused['no-month']++;

@@ -43,7 +43,7 @@ export async function suspectsOfRows({ documents, known, tally, expectedText }: 
     }
     tally.row(table, seen.key.tenantId, expected.month);
     batch.push({ seen, address: { index: expected.index, id: seen.key.id } });
-    bytes += sizeOf(seen.row);
+    bytes += seen.row.cells.size;
     if (batch.length < MGET_DOCUMENTS && bytes < MGET_BYTES) continue;
     await compare(batch);
     batch = [];
@@ -69,8 +69,3 @@ export async function suspectsOfDocuments({ source, known }: ComparePorts, table
   return suspects;
 }
 
-function sizeOf(row: Row): number {
-  let bytes = 0;
-  for (const cell of row.cells) bytes += cell?.length ?? 0;
-  return bytes;
-}

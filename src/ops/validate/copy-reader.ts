@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { Readable } from 'node:stream';
-import type { Cell } from '../../core/contracts.ts';
+import type { Cells } from '../../core/cells.ts';
 import { CopyBinaryDecoder } from '../../pipeline/backfill/copy-binary.ts';
 
 /**
@@ -13,7 +13,7 @@ export class CopyReader implements pg.Submittable {
   readonly #sql: string;
   readonly #limitBytes: number;
   readonly #decoder: CopyBinaryDecoder;
-  #rows: Cell[][] = [];
+  #rows: Cells[] = [];
   #bytes = 0;
   #socket: Readable | undefined;
   #wake: () => void = () => undefined;
@@ -28,7 +28,7 @@ export class CopyReader implements pg.Submittable {
   }
 
   /** The rows in the order of the statement. The rest is read away when the caller stops early. */
-  async *batches(): AsyncGenerator<Cell[][]> {
+  async *batches(): AsyncGenerator<Cells[]> {
     try {
       for (;;) {
         while (this.#state === 'open' && this.#bytes < this.#limitBytes) await new Promise<void>((resolve) => (this.#wake = resolve));

@@ -32,7 +32,7 @@ export function differingFields(expected: Buffer, actual: Buffer, actualSpan: Sp
  */
 function isKeptInvalid(actual: Buffer, span: Span, row: Row, connector: Connector, field: string): boolean {
   const column = Object.entries(connector.columns).find(([name, spec]) => spec.kind === 'json' && (spec.field ?? name) === field)?.[0];
-  const cell = column === undefined ? undefined : row.cells[row.shape.columns.indexOf(column)];
+  const cell = column === undefined ? undefined : row.cells.get(row.shape.columns.indexOf(column));
   if (!cell || actual[span.start] !== 0x7b) return false;
   const parts = members(actual, span.start);
   const text = parts.get(INVALID_JSON);

@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import type { Cell, TableName } from '../../core/contracts.ts';
+import type { Cells } from '../../core/cells.ts';
+import type { TableName } from '../../core/contracts.ts';
 import type { RowKey } from '../../core/row-key.ts';
 import { toPgError } from '../../pipeline/capture/pg-connection.ts';
 import { describeTable, sameStamp, selectIds, selectRanges, type TableSize, type TableSource } from '../../pipeline/backfill/table-source.ts';
@@ -130,11 +131,12 @@ export class Source {
   }
 }
 
-function seenRow(source: TableSource, [, xmin, ...cells]: Cell[]): SeenRow {
-  const text = (at: number): string => cells[at]?.toString('utf8') ?? '';
+function seenRow(source: TableSource, all: Cells): SeenRow {
+  const cells = all.after(SYSTEM_COLUMNS);
+  const text = (at: number): string => cells.get(at)?.toString('utf8') ?? '';
   return {
     key: { tenantId: text(source.tenantAt), createdAt: text(source.createdAt), id: text(source.idAt) },
-    xmin: String(xmin!.readUInt32BE(0)),
+    xmin: String(all.bytes.readUInt32BE(all.start(1))),
     row: { shape: source.shape, cells },
   };
 }

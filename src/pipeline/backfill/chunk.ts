@@ -1,8 +1,10 @@
-import type { Cell, DeadLetter, RowRecord } from '../../core/contracts.ts';
+import { copyBytes, type Cells } from '../../core/cells.ts';
+import type { DeadLetter, RowRecord } from '../../core/contracts.ts';
 import { formatLsn, type Lsn } from '../../core/lsn.ts';
 import { isUuid, type RowKey } from '../../core/row-key.ts';
 import { type RowVersion, versionOfBackfill } from '../../core/row-version.ts';
 import type { ReadSession } from './read-session.ts';
+import type { Slabs } from './slabs.ts';
 import { selectIds, selectRanges, type TableSource } from './table-source.ts';
 import type { TidRange } from './tid.ts';
 
@@ -39,9 +41,9 @@ export const PLACE_BYTES = 10;
 /** ctid and xmin before the row's own columns. */
 const SYSTEM_COLUMNS = 2;
 
-/** 'overflow': more than `limitBytes`; the session is closed then. */
+/** 'overflow': more than `limitBytes`; the session is closed then. The rows lie in `slabs`, which must outlive them. */
 export async function readChunk(
-  session: ReadSession, source: TableSource, ranges: readonly TidRange[], condition: string | null, run: RunVersion, limitBytes: number,
+  session: ReadSession, source: TableSource, ranges: readonly TidRange[], condition: string | null, run: RunVersion, limitBytes: number, slabs?: Slabs,
 ): Promise<Chunk | 'overflow'> {
   const rows: ReadRow[] = [];
   const letters: DeadLetter[] = [];
@@ -52,10 +54,10 @@ export async function readChunk(
     if (!row) return void letters.push(badKey(source, run));
     const at = rows.length * PLACE_BYTES;
     if (at === places.length) places = Buffer.concat([places], 2 * at);
-    (cells[0] as Buffer).copy(places, at);
-    (cells[1] as Buffer).copy(places, at + 6);
+    copyBytes(places, at, cells.bytes, cells.start(0), cells.end(0));
+    copyBytes(places, at + 6, cells.bytes, cells.start(1), cells.end(1));
     rows.push(row);
-  });
+  }, slabs);
   if (bytes === 'overflow') return 'overflow';
   return { ranges, rows, places: places.subarray(0, rows.length * PLACE_BYTES), letters, bytes };
 }
@@ -74,23 +76,21 @@ export async function lookUp(
 }
 
 /** Makes rows of cells; undefined for one whose key cannot name a document. */
-function rowTaker(source: TableSource, run: RunVersion): (cells: Cell[]) => ReadRow | undefined {
+function rowTaker(source: TableSource, run: RunVersion): (cells: Cells) => ReadRow | undefined {
   const { table, shape } = source;
   const [idAt, tenantAt, createdAt] = [source.idAt + SYSTEM_COLUMNS, source.tenantAt + SYSTEM_COLUMNS, source.createdAt + SYSTEM_COLUMNS];
   const timeMs = Date.now();
   return (cells) => {
-    const key = keyOf(cells[idAt], cells[tenantAt], cells[createdAt]);
+    const key = keyOf(cells.ascii(idAt), cells.ascii(tenantAt), cells.ascii(createdAt));
     if (!key) return undefined;
-    const xmin = (cells[1] as Buffer).readUInt32BE(0);
-    return { xmin, record: { table, key, version: run.version, op: 'read', lsn: run.lsn, timeMs, row: { shape, cells: cells.slice(SYSTEM_COLUMNS) } } };
+    const xmin = cells.bytes.readUInt32BE(cells.start(1));
+    return { xmin, record: { table, key, version: run.version, op: 'read', lsn: run.lsn, timeMs, row: { shape, cells: cells.after(SYSTEM_COLUMNS) } } };
   };
 }
 
-function keyOf(id: Cell | undefined, tenantId: Cell | undefined, createdAt: Cell | undefined): RowKey | undefined {
-  if (!id || !tenantId || !createdAt) return undefined;
-  // ASCII all three, whatever the row holds: uuids and a timestamp.
-  const key = { tenantId: tenantId.toString('latin1'), createdAt: createdAt.toString('latin1'), id: id.toString('latin1') };
-  return isUuid(key.id) && isUuid(key.tenantId) ? key : undefined;
+function keyOf(id: string | undefined, tenantId: string | undefined, createdAt: string | undefined): RowKey | undefined {
+  if (id === undefined || tenantId === undefined || createdAt === undefined) return undefined;
+  return isUuid(id) && isUuid(tenantId) ? { tenantId, createdAt, id } : undefined;
 }
 
 function badKey(source: TableSource, run: RunVersion): DeadLetter {

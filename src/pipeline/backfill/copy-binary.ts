@@ -1,4 +1,5 @@
-import type { Cell } from '../../core/contracts.ts';
+import { Cells } from '../../core/cells.ts';
+import { SLAB_BYTES, type Slabs } from './slabs.ts';
 
 /*
  * COPY … TO STDOUT (FORMAT binary), PostgreSQL documentation, COPY, "Binary Format": a header of 11 signature bytes, an
@@ -11,18 +12,16 @@ const HEADER_BYTES = SIGNATURE.length + 8;
 /** Bit 16 of the flags said WITH OIDS before PostgreSQL 12; any bit of the upper half means a format we do not know. */
 const CRITICAL_FLAGS = 0xffff_0000;
 
-const SLAB_BYTES = 1 << 20;
-
 /**
  * Decodes the stream, cut anywhere, into rows of cells.
  *
  * What is pushed is copied once into slabs and may be reused by the caller at once (node-postgres reuses its buffer);
- * the cells are views of the slabs, which this decoder never writes again: they stay valid as long as they are held.
- * A small cell keeps its slab of 1 MiB alive, so rows are to be forgotten a chunk at a time.
+ * the cells lie in the slabs, which this decoder never writes again: they stay valid as long as they are held. A row keeps its slab of 1 MiB alive, so rows are to be forgotten a chunk at a time.
  */
 export class CopyBinaryDecoder {
   readonly #fields: number;
-  readonly #onRow: (cells: Cell[]) => void;
+  readonly #onRow: (cells: Cells) => void;
+  readonly #slabs: Slabs | undefined;
   #slab: Buffer = Buffer.alloc(0);
   /** Undecoded bytes are #slab[#start, #end). */
   #start = 0;
@@ -31,10 +30,14 @@ export class CopyBinaryDecoder {
   #needed = HEADER_BYTES;
   #state: 'header' | 'rows' | 'ended' = 'header';
 
-  /** `fields`: columns of the SELECT; a row with another number is a fault of the program. */
-  constructor(fields: number, onRow: (cells: Cell[]) => void) {
+  /**
+   * `fields`: columns of the SELECT; a row with another number is a fault of the program. With `slabs` the rows are valid
+   * until these are recycled.
+   */
+  constructor(fields: number, onRow: (cells: Cells) => void, slabs?: Slabs) {
     this.#fields = fields;
     this.#onRow = onRow;
+    this.#slabs = slabs;
   }
 
   push(bytes: Uint8Array): void {
@@ -56,7 +59,8 @@ export class CopyBinaryDecoder {
     const tail = this.#end - this.#start;
     // PostgreSQL sends a row in one piece, so there is no tail; where there is one it grows by doubling, else a row of
     // many pieces would be copied once for each piece.
-    const slab = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, tail === 0 ? incoming : Math.max(this.#needed, 2 * (tail + incoming))));
+    const bytes = Math.max(SLAB_BYTES, tail === 0 ? incoming : Math.max(this.#needed, 2 * (tail + incoming)));
+    const slab = this.#slabs?.take(bytes) ?? Buffer.allocUnsafeSlow(bytes);
     this.#slab.copy(slab, 0, this.#start, this.#end);
     this.#slab = slab;
     this.#start = 0;
@@ -92,17 +96,17 @@ export class CopyBinaryDecoder {
       return false;
     }
     if (count !== this.#fields) throw new RangeError(`COPY row with ${count} fields, expected ${this.#fields}`);
-    const cells: Cell[] = new Array(count);
+    const cells = Cells.room(slab, count);
     for (let field = 0; field < count; field++) {
       if (at + 4 > end) return this.#wait(at + 4 - this.#start);
       const length = slab.readInt32BE(at);
       at += 4;
       if (length === -1) {
-        cells[field] = null;
+        cells.putNull(field);
         continue;
       }
       if (at + length > end) return this.#wait(at + length - this.#start);
-      cells[field] = slab.subarray(at, (at += length));
+      cells.put(field, at, (at += length));
     }
     this.#start = at;
     this.#needed = 2;

@@ -1,6 +1,7 @@
 import type pg from 'pg';
-import type { Cell } from '../../core/contracts.ts';
+import type { Cells } from '../../core/cells.ts';
 import { CopyBinaryDecoder } from './copy-binary.ts';
+import type { Slabs } from './slabs.ts';
 
 /**
  * A `COPY (…) TO STDOUT (FORMAT binary)` as node-postgres runs it: a Submittable whose handleCopyData gets the messages
@@ -19,10 +20,10 @@ export class CopyQuery implements pg.Submittable {
   #fault: Error | undefined;
   #settle: { resolve: (value: number | 'overflow') => void; reject: (error: unknown) => void } = { resolve: () => undefined, reject: () => undefined };
 
-  constructor(sql: string, fields: number, limitBytes: number, onRow: (cells: Cell[]) => void) {
+  constructor(sql: string, fields: number, limitBytes: number, onRow: (cells: Cells) => void, slabs?: Slabs) {
     this.#sql = `COPY (${sql}) TO STDOUT (FORMAT binary)`;
     this.#limitBytes = limitBytes;
-    this.#decoder = new CopyBinaryDecoder(fields, onRow);
+    this.#decoder = new CopyBinaryDecoder(fields, onRow, slabs);
     this.done = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
   }
 

@@ -1,7 +1,8 @@
 import type pg from 'pg';
 import { DifyEsError } from '../../core/errors.ts';
-import type { Cell } from '../../core/contracts.ts';
+import type { Cells } from '../../core/cells.ts';
 import { CopyQuery } from './copy-query.ts';
+import type { Slabs } from './slabs.ts';
 
 /**
  * The advisory lock (classid, objid) of this database that keeps backfill and cleanup-pg apart: every session that
@@ -54,10 +55,10 @@ export class ReadSession {
 
   /**
    * The rows of a SELECT, each field as the server's binary form. 'overflow' when they hold more than `limitBytes`: the
-   * session is then closed, since the server would send the rest first.
+   * session is then closed, since the server would send the rest first. The rows lie in `slabs`, where given.
    */
-  async copy(select: string, fields: number, limitBytes: number, onRow: (cells: Cell[]) => void): Promise<number | 'overflow'> {
-    const result = await this.#client.query(new CopyQuery(select, fields, limitBytes, onRow)).done;
+  async copy(select: string, fields: number, limitBytes: number, onRow: (cells: Cells) => void, slabs?: Slabs): Promise<number | 'overflow'> {
+    const result = await this.#client.query(new CopyQuery(select, fields, limitBytes, onRow, slabs)).done;
     if (result === 'overflow') this.close();
     return result;
   }

@@ -67,8 +67,8 @@ async function explain(session: ReadSession, source: TableSource, condition: str
  */
 async function collectPages(session: ReadSession, source: TableSource, blocks: number, condition: string): Promise<PageSet | null> {
   const pages = new PageSet(blocks);
-  await session.copy(`SELECT ctid FROM ONLY ${source.name} WHERE ${condition}`, 1, Number.POSITIVE_INFINITY, ([ctid]) => {
-    pages.add((ctid as Buffer).readUInt32BE(0));
+  await session.copy(`SELECT ctid FROM ONLY ${source.name} WHERE ${condition}`, 1, Number.POSITIVE_INFINITY, (cells) => {
+    pages.add(cells.bytes.readUInt32BE(cells.start(0)));
   });
   return pages.count > blocks * SELECTIVE_SHARE ? null : pages;
 }

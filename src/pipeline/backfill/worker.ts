@@ -9,6 +9,7 @@ import { type NextChunk, nextChunk } from './ranges.ts';
 import { ReadSession } from './read-session.ts';
 import { reread, type RereadOutcome } from './reread.ts';
 import { pause, pauseMs, publishing, reasonOf, remedyFor } from './retry.ts';
+import { Slabs } from './slabs.ts';
 import { offsetsPerBlock, type PlannedTable } from './table-plan.ts';
 import type { SegmentJob } from './table-scan.ts';
 import { blockOf, type Tid, tidOf } from './tid.ts';
@@ -53,6 +54,7 @@ export class BackfillWorker {
   readonly #context: WorkerContext;
   readonly #publisher: Publisher;
   readonly #sizers = new WeakMap<PlannedTable, ChunkSizer>();
+  readonly #slabs = new Slabs();
   #session: ReadSession | undefined;
   #closed = false;
 
@@ -105,9 +107,11 @@ export class BackfillWorker {
     const offsets = offsetsPerBlock(planned.size);
     const next = nextChunk(from.at, end, planned.pages, sizer, offsets);
     const limit = sizer.smallest ? Number.POSITIVE_INFINITY : LIMIT_BYTES;
+    // The chunk before is in the log, or was given up.
+    this.#slabs.recycle();
     const chunk = next.ranges.length === 0
       ? EMPTY_CHUNK
-      : await readChunk(await this.#reader(), planned.source, next.ranges, planned.condition, this.#context.run, limit);
+      : await readChunk(await this.#reader(), planned.source, next.ranges, planned.condition, this.#context.run, limit, this.#slabs);
     if (chunk === 'overflow') {
       sizer.overflow(next.blocks);
       return from;

@@ -1,5 +1,5 @@
-import type { RowShape, TupleCell } from '../../core/contracts.ts';
-import { UNCHANGED } from '../../core/contracts.ts';
+import type { Cells, Tuple } from '../../core/cells.ts';
+import type { RowShape } from '../../core/contracts.ts';
 import { isUuid, type RowKey } from '../../core/row-key.ts';
 
 /** Where a shape has the three columns of the key; -1 where it lacks one. */
@@ -23,20 +23,16 @@ export function keyColumnsOf(shape: RowShape): KeyColumns {
 }
 
 /** The key of a tuple, or undefined where id or tenant_id is no uuid or one of the three is not there. */
-export function keyOf(shape: RowShape, cells: readonly TupleCell[]): RowKey | undefined {
+export function keyOf(shape: RowShape, cells: Cells | Tuple): RowKey | undefined {
   const at = keyColumnsOf(shape);
-  const id = textOf(cells[at.id]);
-  const tenantId = textOf(cells[at.tenantId]);
-  const createdAt = textOf(cells[at.createdAt]);
+  const id = cells.ascii(at.id);
+  const tenantId = cells.ascii(at.tenantId);
+  const createdAt = cells.ascii(at.createdAt);
   if (id === undefined || tenantId === undefined || createdAt === undefined) return undefined;
   return isUuid(id) && isUuid(tenantId) ? { tenantId, createdAt, id } : undefined;
 }
 
 /** The id of a tuple as text, or undefined. */
-export function idOf(shape: RowShape, cells: readonly TupleCell[]): string | undefined {
-  return textOf(cells[keyColumnsOf(shape).id]);
-}
-
-function textOf(cell: TupleCell | undefined): string | undefined {
-  return cell === undefined || cell === null || cell === UNCHANGED ? undefined : cell.toString('latin1');
+export function idOf(shape: RowShape, cells: Cells | Tuple): string | undefined {
+  return cells.ascii(keyColumnsOf(shape).id);
 }

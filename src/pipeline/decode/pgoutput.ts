@@ -1,5 +1,6 @@
-import type { Cell, OldTuple, Relation, TableName, TupleCell, WalMessage } from '../../core/contracts.ts';
-import { TABLES, UNCHANGED } from '../../core/contracts.ts';
+import { Tuple } from '../../core/cells.ts';
+import type { OldTuple, Relation, TableName, WalMessage } from '../../core/contracts.ts';
+import { TABLES } from '../../core/contracts.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import { readLsn } from '../../core/lsn.ts';
 
@@ -155,7 +156,7 @@ class Bytes {
     this.#at = at;
   }
 
-  /** Over a copy, so that cells may be views of it: one copy a message instead of one a cell. */
+  /** Over a copy, so that cells may lie in it: one copy a message instead of one a cell. */
   static copy(message: Buffer, at: number): Bytes {
     return new Bytes(Buffer.from(message), at);
   }
@@ -197,12 +198,16 @@ class Bytes {
     this.#at += count;
   }
 
+  /** Goes on behind a value and returns where it begins. */
+  pass(length: number): number {
+    const start = this.#at;
+    if (start + length > this.#bytes.length) throw new RangeError('a value longer than its message');
+    this.#at = start + length;
+    return start;
+  }
+
   slice(length: number): Buffer {
-    const end = this.#at + length;
-    if (end > this.#bytes.length) throw new RangeError('a value longer than its message');
-    const view = this.#bytes.subarray(this.#at, end);
-    this.#at = end;
-    return view;
+    return this.#bytes.subarray(this.pass(length), this.#at);
   }
 
   peek(): string {
@@ -220,19 +225,19 @@ class Bytes {
     if (kind === 'O') return { kind: 'full', cells };
     if (kind !== 'K') throw new RangeError('an old tuple that is neither key nor row');
     // A key is never TOASTed out of line: an index tuple holds it.
-    return { kind: 'key', cells: cells as Cell[] };
+    return { kind: 'key', cells };
   }
 
   /** Int16 n, n × (Byte1('n') | Byte1('u') | Byte1('t') Int32 length, bytes) */
-  tuple(relation: Relation): TupleCell[] {
+  tuple(relation: Relation): Tuple {
     const count = this.uint16();
     if (count !== relation.shape.columns.length) throw new RangeError('a row of another width than announced');
-    const cells: TupleCell[] = new Array(count);
+    const cells = Tuple.room(this.#bytes, count);
     for (let i = 0; i < count; i++) {
       const kind = this.uint8();
-      if (kind === 0x74) cells[i] = this.slice(this.uint32());
-      else if (kind === 0x6e) cells[i] = null;
-      else if (kind === 0x75) cells[i] = UNCHANGED;
+      if (kind === 0x74) cells.put(i, this.pass(this.uint32()), this.#at);
+      else if (kind === 0x6e) cells.putNull(i);
+      else if (kind === 0x75) cells.putHole(i);
       else throw new RangeError('a column that is neither text nor null nor unchanged');
     }
     return cells;

@@ -1,8 +1,9 @@
-import type { Cell, Relation } from '../../core/contracts.ts';
+import type { Cells } from '../../core/cells.ts';
+import type { Relation } from '../../core/contracts.ts';
 
 interface Entry {
   readonly relation: Relation;
-  readonly cells: readonly Cell[];
+  readonly cells: Cells;
   readonly bytes: number;
 }
 
@@ -12,11 +13,8 @@ interface Entry {
  */
 const SMALLEST_WORTH_KEEPING = 1_024;
 
-/**
- * What V8 takes beside the bytes: a Buffer object for each cell, entry and key for each row. Measured with 21 cells of
- * 52 bytes: 64 MB of bytes took 209 MB, which is why the limit has to count it.
- */
-const OVERHEAD = { cell: 115, row: 250 } as const;
+/** What V8 takes beside the bytes: entry, key, buffer and array of a row, and the place of each cell. */
+const OVERHEAD = { cell: 8, row: 600 } as const;
 
 /**
  * Rows the log has just shown, whole, so that the UPDATE which ends a run finds its graph here and not by a SELECT.
@@ -41,7 +39,7 @@ export class RowCache {
   }
 
   /** Undefined also when the table was announced anew since: a column of this name may be another one by now. */
-  get(relation: Relation, id: string): readonly Cell[] | undefined {
+  get(relation: Relation, id: string): Cells | undefined {
     const key = keyOf(relation, id);
     const young = this.#young.get(key);
     const entry = young ?? this.#elder.get(key);
@@ -54,13 +52,12 @@ export class RowCache {
   }
 
   /** Replaces what is known of the row. */
-  put(relation: Relation, id: string, cells: readonly Cell[]): void {
+  put(relation: Relation, id: string, cells: Cells): void {
     const key = keyOf(relation, id);
     this.#forget(key);
-    let content = 0;
-    for (const cell of cells) if (cell) content += cell.length;
-    const bytes = content + OVERHEAD.row + cells.length * OVERHEAD.cell;
-    if (content >= SMALLEST_WORTH_KEEPING && bytes <= this.#limit / 2) this.#keep(key, { relation, cells, bytes });
+    // The whole message is kept alive, not the cells alone.
+    const bytes = cells.bytes.length + OVERHEAD.row + cells.length * OVERHEAD.cell;
+    if (cells.bytes.length >= SMALLEST_WORTH_KEEPING && bytes <= this.#limit / 2) this.#keep(key, { relation, cells: cells.toKeep(), bytes });
   }
 
   drop(relation: Relation, id: string): void {

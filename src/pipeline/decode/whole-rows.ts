@@ -1,5 +1,5 @@
-import type { Cell, FetchedRows, FetchRows, LoggedChange, LoggedTransaction, OldTuple, Relation, Row, RowChange, RowShape, TupleCell } from '../../core/contracts.ts';
-import { UNCHANGED } from '../../core/contracts.ts';
+import { Cells, type Tuple, UNCHANGED } from '../../core/cells.ts';
+import type { Cell, FetchedRows, FetchRows, LoggedChange, LoggedTransaction, OldTuple, Relation, Row, RowChange, RowShape } from '../../core/contracts.ts';
 import { LSN_ZERO, type Lsn } from '../../core/lsn.ts';
 import { idOf } from './key-columns.ts';
 import { RowCache } from './row-cache.ts';
@@ -79,7 +79,8 @@ export class WholeRows {
       return null;
     }
     const id = idOf(shape, change.tuple);
-    const row = change.tuple.includes(UNCHANGED) ? this.#fill(change, id, fetched) : { shape, cells: change.tuple as readonly Cell[] };
+    const cells = change.tuple.whole();
+    const row = cells ? { shape, cells } : this.#fill(change, id, fetched);
     if (row === 'unknown') return row;
     if (change.kind === 'update') this.#dropOld(relation, change.old);
     if (id === undefined) return row;
@@ -93,13 +94,13 @@ export class WholeRows {
     const { relation, tuple } = change;
     const old = change.kind === 'update' ? change.old : undefined;
     if (old?.kind === 'full') {
-      const cells = tuple.map((cell, i) => (cell === UNCHANGED ? old.cells[i]! : cell));
-      if (isWhole(cells)) return { shape: relation.shape, cells };
+      const cells = filled(tuple, old.cells);
+      if (cells) return { shape: relation.shape, cells };
     }
     if (id === undefined) return { goneAsOf: LSN_ZERO };
     const formerId = old && old.kind !== 'absent' ? idOf(relation.shape, old.cells) : undefined;
     const seen = this.#seen.get(relation, formerId ?? id);
-    if (seen) return { shape: relation.shape, cells: tuple.map((cell, i) => (cell === UNCHANGED ? seen[i]! : cell)) };
+    if (seen) return { shape: relation.shape, cells: filled(tuple, seen)! };
     const answer = fetched.get(relation);
     const found = answer?.rows.get(id);
     if (!answer || found === undefined) return 'unknown';
@@ -107,17 +108,17 @@ export class WholeRows {
   }
 
   /** A column that the table lost since the change is left out of the row: its value is nowhere any more. */
-  #fillFetched(shape: RowShape, tuple: readonly TupleCell[], columns: readonly string[], found: readonly Cell[]): Row {
+  #fillFetched(shape: RowShape, tuple: Tuple, columns: readonly string[], found: readonly Cell[]): Row {
     const cells: Cell[] = [];
     const lost: string[] = [];
     shape.columns.forEach((column, i) => {
-      const cell = tuple[i]!;
+      const cell = tuple.get(i);
       if (cell !== UNCHANGED) return void cells.push(cell);
       const at = columns.indexOf(column);
       if (at < 0) lost.push(column);
       else cells.push(found[at]!);
     });
-    return { shape: lost.length > 0 ? this.#without(shape, lost) : shape, cells };
+    return { shape: lost.length > 0 ? this.#without(shape, lost) : shape, cells: Cells.of(cells) };
   }
 
   #without(shape: RowShape, lost: readonly string[]): RowShape {
@@ -148,8 +149,8 @@ export class WholeRows {
       if (id === undefined) continue;
       // Of every row, also of those not asked for: one may fall out of the cache until it is needed, and a column that
       // was not asked for looks like one that the table has lost.
-      message.tuple.forEach((cell, at) => cell === UNCHANGED && columns.add(at));
-      if (!message.tuple.includes(UNCHANGED)) comesWhole.add(id);
+      for (let at = 0; message.tuple.holes > 0 && at < message.tuple.length; at++) if (message.tuple.isHole(at)) columns.add(at);
+      if (message.tuple.holes === 0) comesWhole.add(id);
       else if (i === from || (!comesWhole.has(id) && !this.#seen.get(relation, id))) wanted.add(id);
     }
     const names = [...columns].map((at) => relation.shape.columns[at]!);
@@ -157,6 +158,14 @@ export class WholeRows {
   }
 }
 
-function isWhole(cells: readonly TupleCell[]): cells is readonly Cell[] {
-  return !cells.includes(UNCHANGED);
+/** The tuple with its holes filled from another one's cells, in a buffer of its own; undefined where that has the same hole. */
+function filled(tuple: Tuple, from: Cells | Tuple): Cells | undefined {
+  const cells: Cell[] = [];
+  for (let index = 0; index < tuple.length; index++) {
+    const own = tuple.get(index);
+    const cell = own === UNCHANGED ? from.get(index) : own;
+    if (cell === UNCHANGED) return undefined;
+    cells.push(cell);
+  }
+  return Cells.of(cells);
 }

@@ -6,15 +6,18 @@ import { parseVersion, type RowVersion } from '../../core/row-version.ts';
 const LETTERS = { read: 'r', insert: 'c', update: 'u', delete: 'd' } as const satisfies Record<Operation, string>;
 
 /** The headers of a table's record; all are texts. The version as raw digits: a JSON number would lose its last ones. */
-export interface RecordHeaders {
-  readonly version: string;
-  readonly op: string;
-  readonly lsn: string;
-  readonly time: string;
-}
+export type RecordHeaders = Readonly<Record<'version' | 'op' | 'lsn' | 'time', string>>;
 
-export function headersOf(record: Pick<RowRecord, 'version' | 'op' | 'lsn' | 'timeMs'>): RecordHeaders {
-  return { version: record.version.toString(), op: LETTERS[record.op], lsn: formatLsn(record.lsn), time: record.timeMs.toString() };
+type Described = Pick<RowRecord, 'version' | 'op' | 'lsn' | 'timeMs'>;
+
+let last: { readonly of: Described; readonly headers: RecordHeaders } | undefined;
+
+/** One object for a whole chunk or transaction: what its records have in common is made into text once. */
+export function headersOf(record: Described): RecordHeaders {
+  if (!last || record.version !== last.of.version || record.op !== last.of.op || record.lsn !== last.of.lsn || record.timeMs !== last.of.timeMs) {
+    last = { of: record, headers: { version: record.version.toString(), op: LETTERS[record.op], lsn: formatLsn(record.lsn), time: record.timeMs.toString() } };
+  }
+  return last.headers;
 }
 
 /** A header as a client library hands it out. */

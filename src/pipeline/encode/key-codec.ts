@@ -31,7 +31,7 @@ export function encodeKey(key: RowKey): Buffer {
 /** Throws a RangeError when the bytes are no key of this program. */
 export function decodeKey(bytes: Buffer): RowKey {
   const reader = new AvroReader(bytes, 0);
-  const text = (): string => reader.view(reader.length()).toString('utf8');
+  const text = (): string => bytes.toString('utf8', reader.skip(reader.length()), reader.offset);
   const key = { tenantId: text(), createdAt: text(), id: text() };
   reader.end();
   return key;

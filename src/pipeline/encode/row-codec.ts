@@ -1,4 +1,4 @@
-import type { Cell } from '../../core/contracts.ts';
+import { Cells, copyBytes } from '../../core/cells.ts';
 import { AvroReader, sizeOfLength, writeLength } from './avro-bytes.ts';
 
 /*
@@ -17,57 +17,59 @@ const NULL_BRANCH = 0;
 const STRING_BRANCH = 2; // 1, zigzag
 
 /** Bytes of the encoded row, exactly. */
-export function sizeOfRow(cells: readonly Cell[]): number {
+export function sizeOfRow(cells: Cells): number {
   let size = HEADER + cells.length;
-  for (const cell of cells) if (cell !== null) size += sizeOfLength(cell.length) + cell.length;
+  for (let index = 0; index < cells.length; index++) {
+    if (cells.isNull(index)) continue;
+    const length = cells.end(index) - cells.start(index);
+    size += sizeOfLength(length) + length;
+  }
   return size;
 }
 
 /**
  * Writes a row into `target`, which must have room for `sizeOfRow` bytes from `offset`; returns the offset behind it.
  */
-export function writeRow(target: Buffer, offset: number, cells: readonly Cell[], fingerprint: Buffer): number {
+export function writeRow(target: Buffer, offset: number, cells: Cells, fingerprint: Buffer): number {
   target[offset] = MARKER_0;
   target[offset + 1] = MARKER_1;
-  target.set(fingerprint, offset + 2);
-  let at = offset + HEADER;
-  for (const cell of cells) {
-    if (cell === null) {
+  let at = copyBytes(target, offset + 2, fingerprint, 0, fingerprint.length);
+  for (let index = 0; index < cells.length; index++) {
+    if (cells.isNull(index)) {
       target[at++] = NULL_BRANCH;
       continue;
     }
+    const start = cells.start(index);
+    const end = cells.end(index);
     target[at++] = STRING_BRANCH;
-    at = writeLength(target, at, cell.length);
-    target.set(cell, at);
-    at += cell.length;
+    at = copyBytes(target, writeLength(target, at, end - start), cells.bytes, start, end);
   }
   return at;
 }
 
 /** One encoded row in a buffer of its own. `fingerprint`: the 8 bytes of the row's schema. */
-export function encodeRow(cells: readonly Cell[], fingerprint: Buffer): Buffer {
+export function encodeRow(cells: Cells, fingerprint: Buffer): Buffer {
   const target = Buffer.allocUnsafeSlow(sizeOfRow(cells));
   writeRow(target, 0, cells, fingerprint);
   return target;
 }
 
-/**
- * Encodes many rows into few large buffers and hands out views: one allocation for a batch instead of one for a row.
- * The views stay valid: a full buffer is left to them and a new one begun, nothing is ever overwritten.
- */
-export function createRowEncoder(blockBytes = 1 << 20): (cells: readonly Cell[], fingerprint: Buffer) => Buffer {
-  let block = Buffer.alloc(0);
-  let used = 0;
-  return (cells, fingerprint) => {
-    const size = sizeOfRow(cells);
-    if (used + size > block.length) {
-      block = Buffer.allocUnsafeSlow(Math.max(blockBytes, size));
-      used = 0;
-    }
-    const start = used;
-    used = writeRow(block, start, cells, fingerprint);
-    return block.subarray(start, used);
-  };
+/** A row on its way into a batch of records: written straight into it, without a buffer of its own in between. */
+export class RowValue {
+  readonly length: number;
+  readonly #cells: Cells;
+  readonly #fingerprint: Buffer;
+
+  constructor(cells: Cells, fingerprint: Buffer) {
+    this.length = sizeOfRow(cells);
+    this.#cells = cells;
+    this.#fingerprint = fingerprint;
+  }
+
+  /** Writes `length` bytes at `offset` and returns the offset behind them. */
+  writeTo(target: Buffer, offset: number): number {
+    return writeRow(target, offset, this.#cells, this.#fingerprint);
+  }
 }
 
 /** The fingerprint of the value's schema as hex (the key on the control topic). Throws a RangeError on other bytes. */
@@ -77,16 +79,17 @@ export function fingerprintOf(value: Buffer): string {
 }
 
 /**
- * The cells of a value whose schema has that many columns: views of `value`, so they live and die with its buffer.
+ * The cells of a value whose schema has that many columns. They lie in `value`, so they live and die with its buffer.
  * Throws a RangeError when the bytes are not exactly such a row; the row then goes to the dead letters as undecodable.
  */
-export function decodeRow(value: Buffer, columnsCount: number): Cell[] {
+export function decodeRow(value: Buffer, columnsCount: number): Cells {
   const reader = new AvroReader(value, HEADER);
-  const cells = new Array<Cell>(columnsCount);
+  const cells = Cells.room(value, columnsCount);
   for (let index = 0; index < columnsCount; index++) {
     const branch = reader.length();
     if (branch > 1) throw new RangeError('Avro: no such branch');
-    cells[index] = branch === 0 ? null : reader.view(reader.length());
+    if (branch === 0) cells.putNull(index);
+    else cells.put(index, reader.skip(reader.length()), reader.offset);
   }
   reader.end();
   return cells;

@@ -102,6 +102,15 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
 
   const controlOf = (startedIn: number): DeliveryControl => ({ isRunning: () => !stopping, isStale: () => stopping || generation !== startedIn });
 
+  /** Records of one transaction come with the same headers, also as an object (see decode-batches.ts). */
+  let lastHeaders: Parameters<typeof parseHeaders>[0];
+  let lastParsed: ConsumedRecord['headers'] = parseHeaders(undefined);
+  const headersOf = (headers: Parameters<typeof parseHeaders>[0]): ConsumedRecord['headers'] => {
+    if (headers !== lastHeaders) lastParsed = parseHeaders(headers);
+    lastHeaders = headers;
+    return lastParsed;
+  };
+
   const handleBatch = async (handler: DeliveryHandler, { batch, heartbeat, resolveOffset }: EachBatchPayload): Promise<void> => {
     const table = tableOf.get(batch.topic)!;
     const { partition } = batch;
@@ -109,7 +118,7 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
     const started = generation;
     const beat = setInterval(() => void heartbeat().catch(() => (generation += 1)), heartbeatInterval);
     try {
-      const records = batch.messages.map((message): ConsumedRecord => ({ table, partition, offset: message.offset, key: message.key ?? Buffer.alloc(0), value: message.value, headers: parseHeaders(message.headers) }));
+      const records = batch.messages.map((message): ConsumedRecord => ({ table, partition, offset: message.offset, key: message.key ?? Buffer.alloc(0), value: message.value, headers: headersOf(message.headers) }));
       const lastOffset = batch.lastOffset();
       await handler({ table, partition, records, nextOffset: (BigInt(lastOffset) + 1n).toString() }, controlOf(started));
       if (!stopping && generation === started) resolveOffset(lastOffset);
@@ -162,7 +171,7 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
     });
     await current.connect();
     await current.subscribe({ topics: [...tableOf.keys()], fromBeginning: true });
-    await current.run({ autoCommit: false, eachBatchAutoResolve: false, partitionsConsumedConcurrently: options.concurrency ?? 4, eachBatch: (payload) => handleBatch(handler, payload) });
+    await current.run({ autoCommit: false, eachBatchAutoResolve: false, partitionsConsumedConcurrently: options.concurrency ?? 32, eachBatch: (payload) => handleBatch(handler, payload) });
     await joined.promise;
   };
 

@@ -6,9 +6,9 @@ import { partitionOf } from '../../core/row-key.ts';
 import { type ControlLog, stateKeys } from '../../core/state.ts';
 import type { RecordEncoding } from './encoding.ts';
 import { isTooLarge, toDifyEsError } from './kafka-errors.ts';
-import { type KafkaClient, onProduceWritten, type Transaction } from './kafkajs.ts';
+import { type KafkaClient, onProduceWritten, type TopicMessages, type Transaction } from './kafkajs.ts';
 import { letterRecord } from './letter-format.ts';
-import { type PlannedRecord, planRequests, type RequestLimits } from './request-plan.ts';
+import { type PlannedRecord, planRequests, type Request, type RequestLimits } from './request-plan.ts';
 import { recordLimit, type TopicNames } from './topics.ts';
 import { CODEC, type Compression } from './wire/batch-format.ts';
 import { createWriterRole } from './writer-role.ts';
@@ -77,6 +77,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
     table: record.table, key: record.key, version: record.version, origin: { stage: role, lsn: encoding.headers(record)['lsn'] ?? '' }, value: null,
   });
 
+  /** kafkajs hands the messages on as they are, to our own encoder: it need not know of values that write themselves. */
+  const send = (transaction: Transaction, request: readonly Request[]): Promise<unknown> =>
+    transaction.sendBatch({ acks: -1, compression, topicMessages: request as unknown as TopicMessages[] });
+
   /** Read from the topics before the first record, and again when a broker refused one as too large. */
   const largest = async (): Promise<number> => (maxRecordBytes ??= await recordLimit(options.kafka, names)) - OVERHEAD;
 
@@ -84,7 +88,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const limits = { ...LIMITS, batchBytes: Math.min(LIMITS.batchBytes, await largest()) };
     const stop = onProduceWritten(() => crashPoint(`${role}.produce-sent`));
     try {
-      for (const topicMessages of planRequests(records, limits)) await transaction.sendBatch({ acks: -1, compression, topicMessages });
+      for (const request of planRequests(records, limits)) await send(transaction, request);
     } finally {
       stop();
     }
@@ -131,7 +135,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
         }),
       commit: () =>
         inTurn('commit the transaction', async () => {
-          if (controls.length > 0) for (const topicMessages of planRequests(controls, LIMITS)) await transaction.sendBatch({ acks: -1, compression, topicMessages });
+          if (controls.length > 0) for (const request of planRequests(controls, LIMITS)) await send(transaction, request);
           await transaction.commit();
           writer.ended();
           crashPoint(`${role}.transaction-committed`);

@@ -1,3 +1,5 @@
+import { copyBytes } from '../../core/cells.ts';
+
 /**
  * A buffer that grows: the bulk body is written into it byte by byte, without a JS string or object per document.
  * `bytes` is replaced when it grows, so nobody may hold on to it across a call.
@@ -35,23 +37,14 @@ export class ByteWriter {
 
   raw(source: Buffer, start = 0, end = source.length): void {
     this.reserve(end - start);
-    if (end - start > SHORT) {
-      this.bytes.set(start === 0 && end === source.length ? source : source.subarray(start, end), this.length);
-      this.length += end - start;
-      return;
-    }
-    // For a few bytes a loop is quicker than the call into the runtime that `copy` is.
-    const bytes = this.bytes;
-    let to = this.length;
-    for (let at = start; at < end; at++) bytes[to++] = source[at]!;
-    this.length = to;
+    this.length = copyBytes(this.bytes, this.length, source, start, end);
   }
 
   /** A JSON string of bytes that are UTF-8: quoted, with what JSON forbids escaped. */
-  jsonString(source: Buffer): void {
-    this.reserve(source.length + 2);
+  jsonString(source: Buffer, start = 0, end = source.length): void {
+    this.reserve(end - start + 2);
     this.bytes[this.length++] = QUOTE;
-    this.escaped(source, 0, source.length);
+    this.escaped(source, start, end);
     this.byte(QUOTE);
   }
 
@@ -74,7 +67,6 @@ function wordsOf(bytes: Buffer): Int32Array {
 }
 
 const QUOTE = 0x22;
-const SHORT = 48;
 
 /** 1 for a byte that a JSON string may hold as it is. */
 const PLAIN = Uint8Array.from({ length: 256 }, (_, byte) => (byte >= 0x20 && byte !== 0x22 && byte !== 0x5c ? 1 : 0));

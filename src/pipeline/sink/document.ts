@@ -1,6 +1,7 @@
 import { SEARCH_TEXT } from '../../connector/definition.ts';
 import type { Connector } from '../../connector/definition.ts';
-import type { Cell, Row, RowShape } from '../../core/contracts.ts';
+import type { Cells } from '../../core/cells.ts';
+import type { Row, RowShape } from '../../core/contracts.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { planOf } from './document-plan.ts';
 import type { DocumentPlan } from './document-plan.ts';
@@ -42,21 +43,21 @@ export class DocumentWriter {
     let invalidJson = 0;
     let jsonColumns = 0;
     for (const column of plan.columns) {
-      const cell = row.cells[column.index]!;
-      if (cell === null) {
+      const { cells } = row;
+      if (cells.isNull(column.index)) {
         if (column.ifNull) writer.raw(column.ifNull);
         continue;
       }
       writer.raw(column.name);
       if (column.kind === 'json') {
         jsonColumns++;
-        const at = distrustJson ? -1 : spliceJson(writer, cell);
+        const at = distrustJson ? -1 : spliceJson(writer, cells, column.index);
         plan.spliced[column.index] = at;
         if (at < 0) {
           invalidJson++;
-          writeInvalidJson(writer, cell);
+          writeInvalidJson(writer, cells, column.index);
         }
-      } else writeScalar(writer, column.kind, cell);
+      } else writeScalar(writer, column.kind, cells.bytes, cells.start(column.index), cells.end(column.index));
     }
     if (this.options.searchTextBytes > 0 && plan.search.length > 0) this.writeSearchText(writer, plan, row.cells);
     // Every field was written behind a comma; the first comma becomes the brace. A row always has its id.
@@ -69,18 +70,18 @@ export class DocumentWriter {
    * From the last column to the first, each with an even share of what is left: a long `inputs` must not push out the
    * error that somebody looks for.
    */
-  private writeSearchText(writer: ByteWriter, plan: DocumentPlan, cells: readonly Cell[]): void {
+  private writeSearchText(writer: ByteWriter, plan: DocumentPlan, cells: Cells): void {
     const before = writer.length;
     writer.raw(SEARCH_FIELD);
     const text = new SearchTextWriter(writer);
     for (let at = plan.search.length - 1; at >= 0; at--) {
       const { index, json } = plan.search[at]!;
-      const cell = cells[index]!;
       const share = Math.floor((this.options.searchTextBytes - text.length) / (at + 1));
-      if (cell === null || cell.length === 0 || share <= 0) continue;
+      const length = cells.isNull(index) ? 0 : cells.end(index) - cells.start(index);
+      if (length === 0 || share <= 0) continue;
       const spliced = json ? plan.spliced[index]! : -1;
-      if (spliced >= 0) text.json(spliced, spliced + cell.length, share);
-      else text.plain(cell, share);
+      if (spliced >= 0) text.json(spliced, spliced + length, share);
+      else text.plain(cells.get(index)!, share);
     }
     if (text.length === 0) writer.length = before;
     else writer.byte(QUOTE);
@@ -102,17 +103,17 @@ const SEARCH_FIELD = Buffer.from(`,"${SEARCH_TEXT}":"`);
 const INVALID = Buffer.from('{"_invalid_json":');
 
 /** Appends the text itself if it is proven to be JSON and returns where it is; otherwise appends nothing: -1. */
-function spliceJson(writer: ByteWriter, cell: Buffer): number {
+function spliceJson(writer: ByteWriter, cells: Cells, index: number): number {
   const start = writer.length;
-  writer.reserve(cell.length + 1);
-  writer.raw(cell);
+  writer.reserve(cells.end(index) - cells.start(index) + 1);
+  writer.raw(cells.bytes, cells.start(index), cells.end(index));
   if (proveJson(writer.bytes, writer.words, start, writer.length)) return start;
   writer.length = start;
   return -1;
 }
 
-function writeInvalidJson(writer: ByteWriter, cell: Buffer): void {
+function writeInvalidJson(writer: ByteWriter, cells: Cells, index: number): void {
   writer.raw(INVALID);
-  writer.jsonString(cell);
+  writer.jsonString(cells.bytes, cells.start(index), cells.end(index));
   writer.byte(CLOSE);
 }

@@ -16,6 +16,7 @@ import { indexOf } from './index-name.ts';
 import { KnownIndices } from './known-indices.ts';
 import { DEFAULT_PACE, Interrupted, Patience } from './patience.ts';
 import type { Pace, Trouble } from './patience.ts';
+import { Slots } from './slots.ts';
 import { probeWrite } from './state-mirror.ts';
 import { ensureTemplates } from './templates.ts';
 import type { IndexTemplate } from './templates.ts';
@@ -86,6 +87,8 @@ interface Routed {
 }
 
 const MAX_BULK_ITEMS = 5_000;
+/** Of all partitions: enough to keep Elasticsearch at work while others are made, few enough to bound the memory of their bodies. */
+const BULKS_AT_ONCE = 4;
 /** A backfill meets new indices all the time. */
 const TEMPLATES_TRUST_MS = 10_000;
 export const DEFAULT_SEARCH_TEXT_BYTES = 32 * 1024;
@@ -96,7 +99,8 @@ export class SinkWriter {
   private readonly bulks: BulkWriter;
   private readonly indices: KnownIndices;
   private readonly documents = new Map<TableName, DocumentWriter>();
-  /** As many as batches are written at once; new memory for each costs a tenth of the time of all the rest. */
+  private readonly slots = new Slots(BULKS_AT_ONCE);
+  /** At most one for each slot; new memory for each bulk costs a tenth of the time of all the rest. */
   private readonly spareBodies: BulkBody<Routed>[] = [];
   private templatesSeenMs = 0;
 
@@ -124,7 +128,7 @@ export class SinkWriter {
     try {
       const { winners, losers } = coalesce(this.route(batch));
       for (const loser of losers) batch.settle(loser.position, 'stale');
-      await this.writeAll(batch, await this.withoutVoidDeletes(batch, winners, patience), patience);
+      await this.writeAll(batch, await this.withoutVoidDeletes(batch, winners, patience), patience, context.signal);
       await this.park(batch);
     } catch (error) {
       if (!(error instanceof Interrupted)) throw error;
@@ -169,30 +173,38 @@ export class SinkWriter {
     });
   }
 
-  private async writeAll(batch: Batch, targets: readonly Routed[], patience: Patience): Promise<void> {
+  private async writeAll(batch: Batch, targets: readonly Routed[], patience: Patience, signal: AbortSignal): Promise<void> {
     if (targets.length === 0) return;
     await this.seeToTemplates(targets, patience);
     await this.seeToNew(targets, patience);
+    for (let from = 0; from < targets.length; ) {
+      from = await this.slots.hold(signal, () => this.writeBulk(batch, targets, from, patience));
+    }
+  }
+
+  /** One bulk of the targets from `from` on; returns where the next one begins. */
+  private async writeBulk(batch: Batch, targets: readonly Routed[], from: number, patience: Patience): Promise<number> {
     const documents = this.documents.get(batch.table)!;
     const rows = new Map<number, Row>();
     const body = this.spareBodies.pop() ?? new BulkBody<Routed>(firstCapacity(targets, this.bulks.bulkBytes));
-    for (const [at, target] of targets.entries()) {
+    let at = from;
+    for (; at < targets.length && body.length < this.bulks.bulkBytes && body.items.length < MAX_BULK_ITEMS; at++) {
+      const target = targets[at]!;
       if (target.record.value === null) body.delete(target);
       else {
-        const row = await this.rowOf(batch, target);
-        if (row) {
-          rows.set(target.position, row);
-          body.index(target, row, documents);
-        }
+        const row = this.rowOf(batch, target);
+        const whole = row instanceof Promise ? await row : row;
+        if (!whole) continue;
+        rows.set(target.position, whole);
+        body.index(target, whole, documents);
       }
-      if (at < targets.length - 1 && body.length < this.bulks.bulkBytes && body.items.length < MAX_BULK_ITEMS) continue;
-      await this.bulks.write(body.items.map((item) => this.sendable(batch, body, item, rows, documents)), body.bytesOf(body.items), patience);
-      batch.bulkBytes += body.length;
-      body.clear();
-      rows.clear();
     }
+    await this.bulks.write(body.items.map((item) => new SinkItem(batch, body, item, rows, documents)), body.bytesOf(body.items), patience);
+    batch.bulkBytes += body.length;
+    body.clear();
     // Not after an error: a request that was given up may still be reading it. Not one that a huge row has stretched.
     if (body.capacity <= 2 * this.options.maxBulkBytes) this.spareBodies.push(body);
+    return at;
   }
 
   private async seeToTemplates(targets: readonly Routed[], patience: Patience): Promise<void> {
@@ -209,35 +221,18 @@ export class SinkWriter {
     if (unknown.size > 0) await patience.insist(() => beforeNew([...unknown]));
   }
 
-  private async rowOf(batch: Batch, { position, record, key }: Routed): Promise<Row | undefined> {
-    try {
-      const row = this.options.decode.row(batch.table, record.value!);
-      return row instanceof Promise ? await row : row;
-    } catch (error) {
+  /** A promise only where the schema is not known yet: a turn of the event loop for each row adds up. */
+  private rowOf(batch: Batch, { position, record, key }: Routed): Row | undefined | Promise<Row | undefined> {
+    const refused = (error: unknown): undefined => {
       if (!(error instanceof RangeError)) throw error;
       batch.refuse(position, key, 'undecodable', 'the value is no row of this program');
-      return undefined;
+    };
+    try {
+      const row = this.options.decode.row(batch.table, record.value!);
+      return row instanceof Promise ? row.catch(refused) : row;
+    } catch (error) {
+      return refused(error);
     }
-  }
-
-  private sendable(batch: Batch, body: BulkBody<Routed>, item: BulkItem<Routed>, rows: ReadonlyMap<number, Row>, documents: DocumentWriter): Sendable {
-    const { target, deletes } = item;
-    const settle = (settled: Settled, invalidJson: number): void => {
-      if (settled.kind === 'dead-letter') batch.refuse(target.position, target.key, settled.cause, settled.detail);
-      else batch.settle(target.position, settled.kind, settled.kind === 'applied' && invalidJson > 0);
-    };
-    return {
-      index: target.index,
-      deletes,
-      bytes: () => body.bytesOf([item]),
-      distrusted: () => {
-        if (item.jsonColumns === item.invalidJson) return undefined;
-        const again = new BulkBody<Routed>(2 * (item.end - item.start));
-        again.index(target, rows.get(target.position)!, documents, true);
-        return { index: target.index, deletes, bytes: () => again.bytesOf(again.items), distrusted: () => undefined, settle: (settled) => settle(settled, 1) };
-      },
-      settle: (settled) => settle(settled, item.invalidJson),
-    };
   }
 
   private async park(batch: Batch): Promise<void> {
@@ -289,6 +284,46 @@ class Batch {
   result(): BatchResult {
     const { ledger, counts, invalidJson, bulkBytes } = this;
     return { committable: ledger.committable(), complete: ledger.complete, counts, invalidJson, bulkBytes };
+  }
+}
+
+/** One operation of a bulk, as the writer of bulks sees it. */
+class SinkItem implements Sendable {
+  readonly index: string;
+  readonly deletes: boolean;
+  private readonly batch: Batch;
+  private readonly body: BulkBody<Routed>;
+  private readonly item: BulkItem<Routed>;
+  private readonly rows: ReadonlyMap<number, Row>;
+  private readonly documents: DocumentWriter;
+
+  constructor(batch: Batch, body: BulkBody<Routed>, item: BulkItem<Routed>, rows: ReadonlyMap<number, Row>, documents: DocumentWriter) {
+    this.index = item.target.index;
+    this.deletes = item.deletes;
+    this.batch = batch;
+    this.body = body;
+    this.item = item;
+    this.rows = rows;
+    this.documents = documents;
+  }
+
+  bytes(): Buffer {
+    return this.body.bytesOf([this.item]);
+  }
+
+  distrusted(): Sendable | undefined {
+    const { item, batch, rows, documents } = this;
+    if (item.jsonColumns === item.invalidJson) return undefined;
+    const again = new BulkBody<Routed>(2 * (item.end - item.start));
+    again.index(item.target, rows.get(item.target.position)!, documents, true);
+    return new SinkItem(batch, again, again.items[0]!, rows, documents);
+  }
+
+  settle(settled: Settled): void {
+    const { batch, item } = this;
+    const { target } = item;
+    if (settled.kind === 'dead-letter') batch.refuse(target.position, target.key, settled.cause, settled.detail);
+    else batch.settle(target.position, settled.kind, settled.kind === 'applied' && item.invalidJson > 0);
   }
 }
 

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RowRecord } from '../../../src/core/contracts.ts';
 import { splitVersion } from '../../../src/core/row-version.ts';
 import { Resend, type ResendOptions } from '../../../src/ops/validate/resend.ts';
-import { asObject, logRows, pinned, tableRows } from '../../pipeline/backfill/harness.ts';
+import { logRows, pinned, tableRows } from '../../pipeline/backfill/harness.ts';
 import { MemoryKafka } from '../../pipeline/backfill/memory-kafka.ts';
+import { textsOf } from '../../support/cells.ts';
 import { createDifySchema, dropDifySchema } from '../../support/dify/schema.ts';
 import { isolate } from '../../support/servers.ts';
 
@@ -48,7 +49,7 @@ function acting(...acts: (() => Promise<unknown>)[]): MemoryKafka {
   return kafka;
 }
 
-const history = (kafka: MemoryKafka, n: number): (string | null)[] => kafka.committed().filter(({ key }) => key.id === id(n)).map(({ row }) => (row ? asObject(row)['created_from']! : null));
+const history = (kafka: MemoryKafka, n: number): (string | null)[] => kafka.committed().filter(({ key }) => key.id === id(n)).map(({ row }) => (row ? textsOf(row)['created_from']! : null));
 const key = (n: number): RowRecord['key'] => ({ tenantId: TENANT, createdAt: `2026-08-01 00:00:0${n}`, id: id(n) });
 
 describe('rows that are sent again', () => {

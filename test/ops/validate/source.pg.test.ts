@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { estimateRows, oneIdOfEach, sampleIds, tenantsOf } from '../../../src/ops/validate/sample.ts';
 import { Source, type OpenTable } from '../../../src/ops/validate/source.ts';
 import type { SeenRow } from '../../../src/ops/validate/verdict.ts';
-import { asObject, pinned, tableRows } from '../../pipeline/backfill/harness.ts';
+import { pinned, tableRows } from '../../pipeline/backfill/harness.ts';
+import { textsOf } from '../../support/cells.ts';
 import { createDifySchema } from '../../support/dify/schema.ts';
 import { isolate } from '../../support/servers.ts';
 
@@ -37,7 +38,7 @@ async function collect(batches: AsyncIterable<{ rows: SeenRow[] }>): Promise<See
   return all;
 }
 
-const byId = (rows: readonly SeenRow[]) => new Map(rows.map(({ key, row }) => [key.id, asObject(row)]));
+const byId = (rows: readonly SeenRow[]) => new Map(rows.map(({ key, row }) => [key.id, textsOf(row)]));
 
 describe('the source as validation reads it', () => {
   it('gives every row once, each column as PostgreSQL prints it, with key and xmin', async () => {

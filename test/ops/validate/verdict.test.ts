@@ -8,6 +8,7 @@ import { tombstoneKey } from '../../../src/ops/validate/repairer.ts';
 import { judge, type Evidence, type SeenRow } from '../../../src/ops/validate/verdict.ts';
 import { parseIndexName } from '../../../src/pipeline/sink/index-name.ts';
 import { CONNECTORS } from '../../../src/connector/registry.ts';
+import { cellsOf, textsOf } from '../../support/cells.ts';
 
 const TENANT = '11111111-1111-4111-8111-111111111111';
 const ID = '22222222-2222-4222-8222-222222222222';
@@ -22,10 +23,10 @@ const at = (epoch: number, position: number): bigint => BigInt(epoch) * FIRST_OW
 function row(xmin = '7', createdAt = '2025-10-10 08:25:41', name = 'a'): SeenRow {
   const columns = ['id', 'tenant_id', 'created_at', 'created_from'];
   const cells = [ID, TENANT, createdAt, name].map((text) => Buffer.from(text));
-  return { key: { id: ID, tenantId: TENANT, createdAt }, xmin, row: { shape: { table, columns }, cells } };
+  return { key: { id: ID, tenantId: TENANT, createdAt }, xmin, row: { shape: { table, columns }, cells: cellsOf(cells) } };
 }
 
-const text = ({ shape, cells }: Row): Buffer => Buffer.from(JSON.stringify(Object.fromEntries(shape.columns.map((column, i) => [column, String(cells[i])]))));
+const text = (row: Row): Buffer => Buffer.from(JSON.stringify(textsOf(row)));
 
 function document(index: string, source: object | null, version = at(2, 100)): FoundDocument {
   const whole = Buffer.from(JSON.stringify(source));

@@ -126,7 +126,7 @@ describe('what lies below the barrier', () => {
     for (const { data } of rows as { data: Buffer }[]) {
       const message = decoder.decode(data);
       if (message.kind === 'begin') commitLsn = message.commitLsn;
-      if (message.kind === 'insert') lsns.set(String(message.tuple[0]), commitLsn);
+      if (message.kind === 'insert') lsns.set(String(message.tuple.get(0)), commitLsn);
     }
     return lsns;
   }

@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { Cells } from '../../../src/core/cells.ts';
 import type { Cell } from '../../../src/core/contracts.ts';
 import { CopyBinaryDecoder } from '../../../src/pipeline/backfill/copy-binary.ts';
+import { valuesOf } from '../../support/cells.ts';
 
 const SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');
 
@@ -19,7 +21,7 @@ function encode(rows: readonly (readonly Cell[])[], extension = Buffer.alloc(0),
 
 /** Cuts at the given places, and hands out views of one buffer that is overwritten at once, as node-postgres does. */
 function decode(bytes: Buffer, fields: number, cuts: readonly number[]): Cell[][] {
-  const rows: Cell[][] = [];
+  const rows: Cells[] = [];
   const decoder = new CopyBinaryDecoder(fields, (cells) => rows.push(cells));
   const shared = Buffer.alloc(bytes.length);
   const borders = [0, ...[...cuts].map((cut) => cut % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
@@ -30,7 +32,7 @@ function decode(bytes: Buffer, fields: number, cuts: readonly number[]): Cell[][
     shared.fill(0xee);
   }
   decoder.finish();
-  return rows;
+  return rows.map((cells) => valuesOf(cells));
 }
 
 const cell = fc.option(fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)), { nil: null });

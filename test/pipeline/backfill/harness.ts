@@ -1,10 +1,11 @@
 import pg from 'pg';
 import pino from 'pino';
-import { type Row, TABLES, type TableName } from '../../../src/core/contracts.ts';
+import { TABLES, type TableName } from '../../../src/core/contracts.ts';
 import type { BackfillFilter } from '../../../src/core/state.ts';
 import { type BackfillOptions, type BackfillResult, runBackfill } from '../../../src/pipeline/backfill/backfill.ts';
 import { ReadSession } from '../../../src/pipeline/backfill/read-session.ts';
 import { connect as connectPinned, type PgTarget } from '../../../src/pipeline/capture/pg-connection.ts';
+import { textsOf } from '../../support/cells.ts';
 import type { Isolation } from '../../support/servers.ts';
 import type { MemoryKafka } from './memory-kafka.ts';
 
@@ -44,11 +45,6 @@ export function backfill(here: Isolation, kafka: MemoryKafka, overrides: Overrid
   });
 }
 
-/** A row of a record as column → text. */
-export function asObject(row: Row): Record<string, string | null> {
-  return Object.fromEntries(row.shape.columns.map((column, at) => [column, row.cells[at]?.toString('utf8') ?? null]));
-}
-
 /** What the table holds, by id, each column as the server's own output through COPY's text, which no cast touches. */
 export async function tableRows(client: pg.ClientBase, table: TableName, where = 'true'): Promise<Map<string, Record<string, string | null>>> {
   const types = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;
@@ -62,7 +58,7 @@ export function logRows(kafka: MemoryKafka, table: TableName): Map<string, Recor
   for (const record of kafka.compacted().values()) {
     if (record.table !== table || record.row === null) continue;
     if (found.has(record.key.id)) throw new Error(`two documents for ${record.key.id}`);
-    found.set(record.key.id, asObject(record.row));
+    found.set(record.key.id, textsOf(record.row));
   }
   return found;
 }

@@ -1,15 +1,17 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import type { Row, RowRecord, TupleCell } from '../../../src/core/contracts.ts';
+import type { Tuple } from '../../../src/core/cells.ts';
+import type { Row, RowRecord } from '../../../src/core/contracts.ts';
 import type { Lsn } from '../../../src/core/lsn.ts';
 import { sameKey, type RowKey } from '../../../src/core/row-key.ts';
 import { type RowVersion, versionOfCommit } from '../../../src/core/row-version.ts';
 import { keyOf } from '../../../src/pipeline/decode/key-columns.ts';
 import { PgoutputDecoder } from '../../../src/pipeline/decode/pgoutput.ts';
+import { textsOf } from '../../support/cells.ts';
 import { createDifySchema } from '../../support/dify/schema.ts';
 import { Random } from '../../support/dify/random.ts';
 import { isolate } from '../../support/servers.ts';
-import { asObject, backfill, EVERYTHING, logRows, pinned, tableRows } from './harness.ts';
+import { backfill, EVERYTHING, logRows, pinned, tableRows } from './harness.ts';
 import { keyText, MemoryKafka } from './memory-kafka.ts';
 
 /*
@@ -88,13 +90,13 @@ async function stream(kafka: MemoryKafka, reader: pg.Client, stop: AbortSignal, 
         const shape = message.relation.shape;
         const record = (key: RowKey, op: RowRecord['op'], row: Row | null): number =>
           records.push({ table: TABLE, key, version: versionOfCommit(1, commitLsn), op, lsn: commitLsn, timeMs: 0, row });
-        const tupleKey = (cells: readonly TupleCell[]): RowKey => keyOf(shape, cells) as RowKey;
+        const tupleKey = (cells: Tuple): RowKey => keyOf(shape, cells) as RowKey;
         const old = message.kind !== 'insert' && message.old.kind === 'full' ? tupleKey(message.old.cells) : undefined;
         if (message.kind === 'delete') record(old as RowKey, 'delete', null);
         else {
           const key = tupleKey(message.tuple);
           if (old && !sameKey(old, key)) record(old, 'delete', null);
-          record(key, message.kind, { shape, cells: message.tuple as Buffer[] });
+          record(key, message.kind, { shape, cells: message.tuple.whole()! });
         }
       }
     }
@@ -158,7 +160,7 @@ test.each([1, 2, 3])('the log ends with the newest record of every row (seed %i)
   expect(tombstones).toBeGreaterThan(3);
   const expected = await tableRows(client, TABLE);
   expect(logRows(kafka, TABLE)).toEqual(expected);
-  const found = [...documents(kafka.committed()).values()].map(asObject);
+  const found = [...documents(kafka.committed()).values()].map(textsOf);
   expect(found.length).toBe(expected.size);
   for (const row of found) expect(row).toEqual(expected.get(String(row['id'])));
 });

@@ -1,9 +1,10 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { RowRecord } from '../../../src/core/contracts.ts';
+import { textsOf } from '../../support/cells.ts';
 import { dropDifySchema, createDifySchema } from '../../support/dify/schema.ts';
 import { isolate } from '../../support/servers.ts';
-import { asObject, backfill, EVERYTHING, logRows, pinned, tableRows } from './harness.ts';
+import { backfill, EVERYTHING, logRows, pinned, tableRows } from './harness.ts';
 import { MemoryKafka } from './memory-kafka.ts';
 
 /*
@@ -45,7 +46,7 @@ function acting(...acts: (() => Promise<unknown>)[]): MemoryKafka {
 
 /** Each record of one row as the log holds it, in order: its month, or `-` and the month for a tombstone. */
 function history(kafka: MemoryKafka, n: number): string[] {
-  const name = (record: RowRecord): string => (record.row === null ? '-' : '') + (record.row ? asObject(record.row)['created_from'] : record.key.createdAt.slice(0, 7));
+  const name = (record: RowRecord): string => (record.row === null ? '-' : '') + (record.row ? textsOf(record.row)['created_from'] : record.key.createdAt.slice(0, 7));
   return kafka.committed().filter((record) => record.key.id === id(n)).map(name);
 }
 

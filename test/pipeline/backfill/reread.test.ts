@@ -6,13 +6,14 @@ import { versionOfBackfill } from '../../../src/core/row-version.ts';
 import { PLACE_BYTES, type ReadRow } from '../../../src/pipeline/backfill/chunk.ts';
 import { vanished } from '../../../src/pipeline/backfill/places.ts';
 import { judge, type Known } from '../../../src/pipeline/backfill/reread.ts';
+import { cellsOf } from '../../support/cells.ts';
 
 const L = 1000n as Lsn;
 const KEY = { tenantId: 'a', createdAt: '2026-08-01 00:00:00', id: 'i' };
 const MOVED = { ...KEY, createdAt: '2026-07-01 00:00:00' };
 
 function row(xmin: number, key = KEY): ReadRow {
-  const record: RowRecord = { table: 'workflow_runs', key, version: versionOfBackfill(1, L), op: 'read', lsn: 999n as Lsn, timeMs: 0, row: { shape: { table: 'workflow_runs', columns: ['id'] }, cells: [Buffer.from('i')] } };
+  const record: RowRecord = { table: 'workflow_runs', key, version: versionOfBackfill(1, L), op: 'read', lsn: 999n as Lsn, timeMs: 0, row: { shape: { table: 'workflow_runs', columns: ['id'] }, cells: cellsOf([Buffer.from('i')]) } };
   return { record, xmin };
 }
 const known = (last: ReadRow | null): Known => ({ id: 'i', row: last });

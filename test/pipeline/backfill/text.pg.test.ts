@@ -1,7 +1,9 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { TupleCell } from '../../../src/core/contracts.ts';
+import type { Cells, Tuple } from '../../../src/core/cells.ts';
+import type { RowShape } from '../../../src/core/contracts.ts';
 import { PgoutputDecoder } from '../../../src/pipeline/decode/pgoutput.ts';
+import { valuesOf } from '../../support/cells.ts';
 import { createDifySchema, DIFY_TABLES, type DifyTable } from '../../support/dify/schema.ts';
 import { insertRows } from '../../support/dify/copy.ts';
 import { edgeCaseRows } from '../../support/dify/edge-cases.ts';
@@ -81,14 +83,18 @@ async function fromStream(): Promise<Map<string, Record<string, string | null>>>
   for (const { data } of rows as { data: Buffer }[]) {
     const message = decoder.decode(data);
     if (message.kind !== 'insert') continue;
-    const { columns, table } = message.relation.shape;
-    const row = Object.fromEntries(columns.map((column, at) => [column, textOf(message.tuple[at])]));
-    found.set(`${table} ${row['id']}`, row);
+    const { shape } = message.relation;
+    const row = bytesOf(shape, message.tuple);
+    found.set(`${shape.table} ${row['id']}`, row);
   }
   return found;
 }
 
-const textOf = (cell: TupleCell | undefined): string | null => (Buffer.isBuffer(cell) ? cell.toString('latin1') : null);
+/** Column → bytes, as a text that has a character for each byte. */
+function bytesOf(shape: RowShape, cells: Cells | Tuple): Record<string, string | null> {
+  const values = valuesOf(cells);
+  return Object.fromEntries(shape.columns.map((column, at) => [column, Buffer.isBuffer(values[at]) ? values[at].toString('latin1') : null]));
+}
 
 test('every value of every type is byte for byte what pgoutput sends for it', async () => {
   for (const table of DIFY_TABLES) {
@@ -111,7 +117,7 @@ test('every value of every type is byte for byte what pgoutput sends for it', as
   expect(streamed.size).toBeGreaterThan(30);
   const read = new Map(kafka.committed().map((record) => [
     `${record.table} ${record.key.id}`,
-    Object.fromEntries(record.row?.shape.columns.map((column, at) => [column, textOf(record.row?.cells[at])]) ?? []),
+    record.row ? bytesOf(record.row.shape, record.row.cells) : {},
   ]));
   expect([...read.keys()].sort()).toEqual([...streamed.keys()].sort());
   for (const [id, row] of streamed) expect({ id, ...read.get(id) }).toEqual({ id, ...row });

@@ -2,12 +2,13 @@ import { expect, test } from 'vitest';
 import { CLEANUP_MARKER, type WalMessage } from '../../../src/core/contracts.ts';
 import type { Lsn } from '../../../src/core/lsn.ts';
 import { Batcher, relationsOf, transactionsOf } from '../../../src/pipeline/capture/batch.ts';
+import { tupleOf } from '../../support/cells.ts';
 
 const LIMITS = { maxChanges: 3, maxBytes: 1_000 };
 const relation = { oid: 1, shape: { table: 'workflow_runs', columns: ['id'] }, replicaIdentity: 'index' } as const;
 const begin = (xid: number, commitLsn = xid): WalMessage => ({ kind: 'begin', xid, commitLsn: BigInt(commitLsn) as Lsn, commitTimeMs: xid });
 const commit = (endLsn: number): WalMessage => ({ kind: 'commit', commitLsn: 0n as Lsn, endLsn: BigInt(endLsn) as Lsn, commitTimeMs: endLsn });
-const insert: WalMessage = { kind: 'insert', relation, tuple: [Buffer.from('a')] };
+const insert: WalMessage = { kind: 'insert', relation, tuple: tupleOf([Buffer.from('a')]) };
 const marker = (content: string, more: { prefix?: string; transactional?: boolean } = {}): WalMessage =>
   ({ kind: 'logical-message', transactional: more.transactional ?? true, prefix: more.prefix ?? CLEANUP_MARKER, content: Buffer.from(content) });
 

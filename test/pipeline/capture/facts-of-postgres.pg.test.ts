@@ -8,6 +8,7 @@ import { connect, sessionConfig } from '../../../src/pipeline/capture/pg-connect
 import { PgoutputPlugin } from '../../../src/pipeline/capture/pgoutput-plugin.ts';
 import { createSlot, inspectSlot } from '../../../src/pipeline/capture/slot.ts';
 import { PgoutputDecoder } from '../../../src/pipeline/decode/pgoutput.ts';
+import { valuesOf } from '../../support/cells.ts';
 import { isolate } from '../../support/servers.ts';
 import { inTransaction, insertRun, openSource, targetOf, TENANT } from './harness.ts';
 
@@ -55,7 +56,7 @@ async function readSlot(slot: string, enough: (seen: readonly Seen[]) => boolean
 }
 
 const commits = (seen: readonly Seen[]): Extract<WalMessage, { kind: 'commit' }>[] => seen.flatMap(({ message }) => (message.kind === 'commit' ? [message] : []));
-const insertedIds = (seen: readonly Seen[]): string[] => seen.flatMap(({ message }) => (message.kind === 'insert' ? [String(message.tuple[0])] : []));
+const insertedIds = (seen: readonly Seen[]): string[] => seen.flatMap(({ message }) => (message.kind === 'insert' ? [String(message.tuple.get(0))] : []));
 const afterCommits = (count: number) => (seen: readonly Seen[]): boolean => commits(seen).length >= count;
 
 async function copySlot(from: string): Promise<string> {
@@ -194,7 +195,7 @@ test('pinned session settings hold for replication connections as for ordinary o
   await client.query(`UPDATE workflow_runs SET elapsed_time = 0.1::float8 + 0.2, finished_at = 'infinity' WHERE id = $1`, [id]);
   const seen = await readSlot(slot, afterCommits(2));
   const update = seen.find(({ message }) => message.kind === 'update')!.message as Extract<WalMessage, { kind: 'update' }>;
-  const column = (name: string): string => String(update.tuple[update.relation.shape.columns.indexOf(name)]);
+  const column = (name: string): string => String(valuesOf(update.tuple)[update.relation.shape.columns.indexOf(name)]);
   expect([column('created_at'), column('elapsed_time'), column('finished_at')]).toEqual(['2025-03-04 05:06:07.000089', '0.30000000000000004', 'infinity']);
   const ordinary = await connect(targetOf(here.env), { role: 'test' });
   const same = await ordinary.query({ text: 'SELECT created_at, elapsed_time, finished_at FROM workflow_runs WHERE id = $1', values: [id], rowMode: 'array', types: { getTypeParser: () => (text: string) => text } });

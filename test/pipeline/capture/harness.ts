@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import pino from 'pino';
-import type { Cell, DeadLetter, Publisher, PublishTransaction, RowRecord, TableName } from '../../../src/core/contracts.ts';
+import type { DeadLetter, Publisher, PublishTransaction, RowRecord, TableName } from '../../../src/core/contracts.ts';
 import { TABLES } from '../../../src/core/contracts.ts';
 import { DifyEsError } from '../../../src/core/errors.ts';
 import { parseLsn, type Lsn } from '../../../src/core/lsn.ts';
@@ -12,6 +12,7 @@ import { STREAM_DEFAULTS, type StreamHooks, type StreamOptions, type StreamParts
 import { StreamLoop } from '../../../src/pipeline/capture/stream-loop.ts';
 import { PgoutputDecoder } from '../../../src/pipeline/decode/pgoutput.ts';
 import { RecordMaker } from '../../../src/pipeline/decode/record-maker.ts';
+import { textsOf } from '../../support/cells.ts';
 import { createDifySchema, type Release } from '../../support/dify/schema.ts';
 
 export const TENANT = '7b1e3a52-0c55-4b7e-9a53-2f9d6c1f0a11';
@@ -171,7 +172,7 @@ export class MemoryKafka {
 }
 
 function bytesOf(record: RowRecord): number {
-  return (record.row?.cells ?? []).reduce((sum: number, cell: Cell) => sum + (cell?.length ?? 0), 0);
+  return record.row?.cells.size ?? 0;
 }
 
 export interface RunningStream {
@@ -259,7 +260,7 @@ export function topicAsText(kafka: MemoryKafka, table: TableName): Map<string, R
   const rows = new Map<string, Record<string, string | null>>();
   for (const { row, key } of kafka.compacted(table).values()) {
     if (rows.has(key.id)) throw new Error(`row ${key.id} lives under two keys`);
-    rows.set(key.id, Object.fromEntries(row!.shape.columns.map((column, i) => [column, row!.cells[i]?.toString('utf8') ?? null])));
+    rows.set(key.id, textsOf(row!));
   }
   return rows;
 }

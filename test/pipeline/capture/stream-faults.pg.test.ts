@@ -5,6 +5,7 @@ import { DifyEsError } from '../../../src/core/errors.ts';
 import { parseLsn } from '../../../src/core/lsn.ts';
 import { connect } from '../../../src/pipeline/capture/pg-connection.ts';
 import { createSlot, dropSlot, inspectSlot } from '../../../src/pipeline/capture/slot.ts';
+import { cellOf } from '../../support/cells.ts';
 import { isolate } from '../../support/servers.ts';
 import { inTransaction, insertRun, longText, MemoryKafka, openSource, OTHER_TENANT, startStream, tableAsText, targetOf, TENANT, topicAsText, type Fault, type RunningStream, type StreamOverrides } from './harness.ts';
 
@@ -39,7 +40,7 @@ async function expectEqual(): Promise<void> {
 }
 /** Per id in the order of the topic: what a reader of the topic would see of one row. */
 function statesOf(id: string): (string | undefined)[] {
-  return kafka.records.filter(({ key }) => key.id === id).map(({ row }) => row?.cells[row.shape.columns.indexOf('status')]?.toString());
+  return kafka.records.filter(({ key }) => key.id === id).map(({ row }) => (row ? cellOf(row, 'status')?.toString() : undefined));
 }
 
 describe('Kafka', () => {

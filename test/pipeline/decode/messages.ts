@@ -1,6 +1,7 @@
-import type { Cell, LoggedChange, LoggedTransaction, OldTuple, Relation, TableName, TupleCell } from '../../../src/core/contracts.ts';
-import { UNCHANGED } from '../../../src/core/contracts.ts';
+import { type Tuple, UNCHANGED } from '../../../src/core/cells.ts';
+import type { Cell, LoggedChange, LoggedTransaction, OldTuple, Relation, TableName } from '../../../src/core/contracts.ts';
 import type { Lsn } from '../../../src/core/lsn.ts';
+import { tupleOf, type TupleValue } from '../../support/cells.ts';
 
 /** Writes pgoutput messages as the server does, for what no server can be made to send. */
 export class MessageWriter {
@@ -46,7 +47,7 @@ export class MessageWriter {
     return this;
   }
 
-  tuple(cells: readonly TupleCell[]): this {
+  tuple(cells: readonly TupleValue[]): this {
     this.int16(cells.length);
     for (const cell of cells) {
       if (cell === null) this.byte('n');
@@ -86,16 +87,16 @@ export interface Values {
 }
 
 /** A row in the order of COLUMNS. */
-export function tuple(values: Values = {}): TupleCell[] {
+export function tuple(values: Values = {}): Tuple {
   const cell = (value: string | null | undefined, other: string): Cell => (value === null ? null : Buffer.from(value ?? other));
   const graph = values.graph === UNCHANGED ? UNCHANGED : cell(values.graph, '{}');
-  return [cell(values.id, ID), cell(values.status, 'running'), cell(values.tenant, TENANT), graph, cell(values.createdAt, CREATED_AT)];
+  return tupleOf([cell(values.id, ID), cell(values.status, 'running'), cell(values.tenant, TENANT), graph, cell(values.createdAt, CREATED_AT)]);
 }
 
 /** The old tuple under USING INDEX: only the key is real. */
 export function oldKey(values: Values = {}): OldTuple {
-  const cells = tuple(values) as Cell[];
-  return { kind: 'key', cells: [cells[0]!, null, cells[2]!, null, cells[4]!] };
+  const cells = tuple(values);
+  return { kind: 'key', cells: tupleOf([cells.get(0), null, cells.get(2), null, cells.get(4)]) };
 }
 
 export function transaction(commitLsn: number | bigint = 1_000, more: Partial<LoggedTransaction> = {}): LoggedTransaction {

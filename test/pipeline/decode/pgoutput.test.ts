@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { UNCHANGED, type TupleCell } from '../../../src/core/contracts.ts';
+import { type Tuple, UNCHANGED } from '../../../src/core/cells.ts';
 import { PgoutputDecoder } from '../../../src/pipeline/decode/pgoutput.ts';
+import { type TupleValue, valuesOf } from '../../support/cells.ts';
 import { MessageWriter, relationMessage } from './messages.ts';
 
 const OID = 16_400;
@@ -58,7 +59,7 @@ describe('tables', () => {
 });
 
 describe('rows', () => {
-  const cell: fc.Arbitrary<TupleCell> = fc.oneof(
+  const cell: fc.Arbitrary<TupleValue> = fc.oneof(
     fc.constant(null),
     fc.constant(UNCHANGED),
     fc.string({ unit: 'binary', maxLength: 200 }).map((text) => Buffer.from(text, 'utf8')),
@@ -71,18 +72,18 @@ describe('rows', () => {
         const writer = new MessageWriter(form === 'O' || form === 'K' ? 'U' : form).int32(OID);
         if (form === 'O' || form === 'K') writer.byte(form).tuple(cells);
         const message = writer.byte(form === 'D' ? 'O' : 'N').tuple(cells).done();
-        const decoded = decoder.decode(message) as { tuple?: TupleCell[]; old?: { cells?: TupleCell[] } };
-        if (form !== 'D') expect(decoded.tuple).toEqual(cells);
-        if (form !== 'I' && form !== 'U') expect(decoded.old?.cells).toEqual(cells);
+        const decoded = decoder.decode(message) as { tuple: Tuple; old: { cells: Tuple } };
+        if (form !== 'D') expect(valuesOf(decoded.tuple)).toEqual(cells);
+        if (form !== 'I' && form !== 'U') expect(valuesOf(decoded.old.cells)).toEqual(cells);
       }),
     );
   });
 
   test('a row stays as it was when the buffer it came in is overwritten', () => {
     const message = new MessageWriter('I').int32(OID).byte('N').tuple([Buffer.from('abc'), Buffer.from('{"a":1}')]).done();
-    const decoded = decoderWith().decode(message) as { tuple?: TupleCell[] };
+    const decoded = decoderWith().decode(message) as { tuple: Tuple };
     message.fill(0x58);
-    expect(decoded.tuple?.map(String)).toEqual(['abc', '{"a":1}']);
+    expect(valuesOf(decoded.tuple).map(String)).toEqual(['abc', '{"a":1}']);
   });
 
   test('the old tuple says what it is: absent, key or full', () => {

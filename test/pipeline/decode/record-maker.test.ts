@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { UNCHANGED, type DeadLetter, type FetchRows, type LoggedChange, type RowRecord } from '../../../src/core/contracts.ts';
+import { UNCHANGED } from '../../../src/core/cells.ts';
+import type { DeadLetter, FetchRows, LoggedChange, RowRecord } from '../../../src/core/contracts.ts';
 import type { Lsn } from '../../../src/core/lsn.ts';
 import { RecordMaker } from '../../../src/pipeline/decode/record-maker.ts';
 import { ID, logged, OTHER_ID, oldKey, relation, transaction, tuple, type Values } from './messages.ts';

@@ -4,6 +4,7 @@ import { versionOfCommit } from '../../../src/core/row-version.ts';
 import type { Lsn } from '../../../src/core/lsn.ts';
 import { recordsOf, type RecordRules } from '../../../src/pipeline/decode/to-records.ts';
 import type { WholeChange } from '../../../src/pipeline/decode/whole-rows.ts';
+import { tupleOf } from '../../support/cells.ts';
 import { CREATED_AT, ID, OTHER_ID, oldKey, relation, TENANT, transaction, tuple, type Values } from './messages.ts';
 
 const RULES: RecordRules = { epoch: 3, deletePolicy: 'apply', isAnnouncedCleanup: () => false };
@@ -11,7 +12,7 @@ const OTHER_TENANT = '0d9c1a66-91f5-4f0e-8f0b-5a0f4f6d2b22';
 
 function whole(change: RowChange, in_: LoggedTransaction = transaction(), gone = false): WholeChange {
   if (change.kind === 'delete') return { transaction: in_, change, row: null };
-  return { transaction: in_, change, row: gone ? { goneAsOf: 2_000n as Lsn } : { shape: change.relation.shape, cells: change.tuple as never } };
+  return { transaction: in_, change, row: gone ? { goneAsOf: 2_000n as Lsn } : { shape: change.relation.shape, cells: change.tuple.whole()! } };
 }
 const update = (old: OldTuple, values: Values = {}): RowChange => ({ kind: 'update', relation: relation(), old, tuple: tuple(values) });
 const remove = (old: OldTuple, identity: 'index' | 'full' | 'default' = 'index'): RowChange => ({ kind: 'delete', relation: relation('workflow_runs', identity), old });
@@ -39,7 +40,7 @@ describe('values', () => {
   });
 
   test('a changed id whose old key the log does not hold is parked, and the new row published', () => {
-    const old: OldTuple = { kind: 'key', cells: [Buffer.from(ID), null, null, null, null] };
+    const old: OldTuple = { kind: 'key', cells: tupleOf([Buffer.from(ID), null, null, null, null]) };
     const { records, letters } = recordsOf(whole(update(old, { id: OTHER_ID })), RULES);
     expect(records).toMatchObject([{ key: { id: OTHER_ID }, op: 'update' }]);
     expect(letters).toMatchObject([{ cause: 'bad-key', key: null }]);
@@ -78,7 +79,7 @@ describe('deletes', () => {
   });
 
   test('a delete that names only the id is parked, since its index cannot be found', () => {
-    const old: OldTuple = { kind: 'key', cells: [Buffer.from(ID), null, null, null, null] };
+    const old: OldTuple = { kind: 'key', cells: tupleOf([Buffer.from(ID), null, null, null, null]) };
     expect(recordsOf(whole(remove(old, 'default')), RULES)).toMatchObject({ records: [], letters: [{ cause: 'bad-key', detail: expect.stringContaining('default') }] });
   });
 

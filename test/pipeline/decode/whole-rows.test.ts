@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { UNCHANGED, type Cell, type FetchRows, type LoggedChange, type OldTuple, type Relation, type Row } from '../../../src/core/contracts.ts';
+import { type Cells, UNCHANGED } from '../../../src/core/cells.ts';
+import type { Cell, FetchRows, LoggedChange, OldTuple, Relation, Row } from '../../../src/core/contracts.ts';
 import type { Lsn } from '../../../src/core/lsn.ts';
 import { RowCache } from '../../../src/pipeline/decode/row-cache.ts';
 import { isGone, WholeRows, type WholeChange } from '../../../src/pipeline/decode/whole-rows.ts';
+import { cellOf, cellsOf, tupleOf, valuesOf } from '../../support/cells.ts';
 import { COLUMNS, ID, logged, OTHER_ID, oldKey, relation, transaction, tuple, type Values } from './messages.ts';
 
 const LONG = 'g'.repeat(3_000);
@@ -40,8 +42,8 @@ async function complete(rows: WholeRows, batch: LoggedChange[], fetch: FetchRows
 const graphOf = ({ row }: WholeChange): string | null | undefined => {
   if (row === null) return row;
   if (isGone(row)) return undefined;
-  const at = row.shape.columns.indexOf('graph');
-  return at < 0 ? undefined : (row.cells[at]?.toString() ?? null);
+  const cell = cellOf(row, 'graph');
+  return cell === undefined ? undefined : (cell?.toString() ?? null);
 };
 
 describe('a hole is filled', () => {
@@ -126,12 +128,12 @@ describe('a hole is not filled', () => {
 test('a column whose only hole the look ahead takes for filled is asked for, and not taken for lost', async () => {
   const wide = relation('workflow_runs', 'index', ['id', 'tenant_id', 'graph', 'inputs']);
   const row = (graph: Cell | typeof UNCHANGED, inputs: Cell | typeof UNCHANGED): LoggedChange =>
-    logged({ kind: 'update', relation: wide, old: ABSENT, tuple: [Buffer.from(ID), Buffer.from('t'), graph, inputs] });
+    logged({ kind: 'update', relation: wide, old: ABSENT, tuple: tupleOf([Buffer.from(ID), Buffer.from('t'), graph, inputs]) });
   const small = Buffer.from('{}');
   // The second change shows the row whole, but it is too small to be kept: the third must find inputs in the answer.
   const batch = [row(UNCHANGED, small), row(small, small), row(small, UNCHANGED)];
   const wholes = await complete(new WholeRows(1 << 20), batch, tableOf({ [ID]: 'fetched' }).fetch);
-  expect(wholes.map(({ row }) => (row as Row).cells.map(String).slice(2))).toEqual([['fetched', '{}'], ['{}', '{}'], ['{}', 'fetched']]);
+  expect(wholes.map(({ row }) => valuesOf((row as Row).cells).map(String).slice(2))).toEqual([['fetched', '{}'], ['{}', '{}'], ['{}', 'fetched']]);
 });
 
 test('changes keep their order and their transactions', async () => {
@@ -142,7 +144,7 @@ test('changes keep their order and their transactions', async () => {
 });
 
 describe('the cache', () => {
-  const cells = (graph: string): Cell[] => tuple({ graph }) as Cell[];
+  const cells = (graph: string): Cells => tuple({ graph }).whole()!;
 
   test('never holds more than its limit, and keeps longer what was asked for', () => {
     const cache = new RowCache(20_000);
@@ -179,13 +181,13 @@ describe('the cache', () => {
     fc.assert(fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
       const cache = new RowCache(12_000);
       for (const { do: what, id, bytes, table } of steps) {
-        if (what === 'put') cache.put(table, `${id}`, [Buffer.alloc(bytes)]);
+        if (what === 'put') cache.put(table, `${id}`, cellsOf([Buffer.alloc(bytes)]));
         else if (what === 'get') cache.get(table, `${id}`);
         else if (what === 'drop') cache.drop(table, `${id}`);
         else cache.dropTable(table.oid);
         const held = [runs, other].flatMap((one) => [0, 1, 2, 3, 4, 5].flatMap((n) => cache.get(one, `${n}`) ?? []));
         expect(cache.bytes).toBeLessThanOrEqual(12_000);
-        expect(held.reduce((sum, cell) => sum + (cell?.length ?? 0), 0)).toBeLessThanOrEqual(12_000);
+        expect(held.reduce((sum, row) => sum + row.size, 0)).toBeLessThanOrEqual(12_000);
       }
       cache.dropTable(runs.oid);
       cache.dropTable(other.oid);

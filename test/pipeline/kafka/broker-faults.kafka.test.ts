@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => shared.close(), 30_000);
 
-const textOf = ({ value }: { value: Buffer | null }): string => decodeRow(value!, 4)[3]!.toString();
+const textOf = ({ value }: { value: Buffer | null }): string => decodeRow(value!, 4).get(3)!.toString();
 
 /** What a long-running verb does: the same records again until they are committed; anything but a broker away ends it. */
 async function publishThrough(publisher: Publisher, records: readonly RowRecord[], failures: string[]): Promise<void> {

@@ -20,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => shared.close());
 
-const textOf = (record: ConsumedRecord): string => decodeRow(record.value!, 4)[3]!.toString();
+const textOf = (record: ConsumedRecord): string => decodeRow(record.value!, 4).get(3)!.toString();
 const group = (): string => `${here.group}-${randomUUID()}`;
 /** A prefix of its own: topics of its own. */
 const own = async (): Promise<Bench> => {

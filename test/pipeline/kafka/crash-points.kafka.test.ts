@@ -54,7 +54,7 @@ describe('a writer that is killed', () => {
     // The bytes had left the process: they are in the log, whether anybody may see them or not.
     await expect.poll(() => endOf(bench, id)).toBeGreaterThan(before);
     await publish(await bench.publisher({ transactionalId }), row(id, `${id} by the successor`));
-    const texts = (await bench.messages(bench.names.table[RUNS])).map(({ value }) => decodeRow(value!, 4)[3]!.toString()).filter((text) => text.startsWith(id));
+    const texts = (await bench.messages(bench.names.table[RUNS])).map(({ value }) => decodeRow(value!, 4).get(3)!.toString()).filter((text) => text.startsWith(id));
     expect(texts).toEqual([...(visible ? [id] : []), `${id} by the successor`]);
   });
 });

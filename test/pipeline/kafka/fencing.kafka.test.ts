@@ -16,7 +16,7 @@ beforeAll(async () => {
 afterAll(() => shared.close());
 
 const texts = async (bench: Bench, id: string): Promise<string[]> =>
-  (await bench.messages(bench.names.table[RUNS])).map(({ value }) => decodeRow(value!, 4)[3]!.toString()).filter((text) => text.startsWith(id));
+  (await bench.messages(bench.names.table[RUNS])).map(({ value }) => decodeRow(value!, 4).get(3)!.toString()).filter((text) => text.startsWith(id));
 
 describe('two processes with one role', () => {
   it('the first is fenced: its open transaction is gone and it may never begin another', async () => {

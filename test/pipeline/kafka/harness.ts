@@ -14,6 +14,7 @@ import { createPartitionReader, readRange } from '../../../src/pipeline/kafka/pa
 import { createPublisher, type PublisherOptions } from '../../../src/pipeline/kafka/publisher.ts';
 import { ensureTopics, pinLayout, type TopicNames, topicNames } from '../../../src/pipeline/kafka/topics.ts';
 import type { DecodedMessage } from '../../../src/pipeline/kafka/wire/decode-batches.ts';
+import { cellsOf } from '../../support/cells.ts';
 
 export const PARTITIONS = 3;
 export const RUNS: TableName = 'workflow_runs';
@@ -27,7 +28,7 @@ export function row(id: string, text: string | Buffer, lsn = '0/100', shape = SH
   const key = { tenantId: TENANT, createdAt: '2025-10-10 08:25:41.1234', id };
   const cells = [Buffer.from(id), Buffer.from(TENANT), Buffer.from(key.createdAt), Buffer.from(text)];
   while (cells.length < shape.columns.length) cells.push(Buffer.from('more'));
-  return { table: RUNS, key, version: versionOfCommit(1, parseLsn(lsn)), op: 'insert', lsn: parseLsn(lsn), timeMs: 1_760_000_000_000, row: { shape, cells } };
+  return { table: RUNS, key, version: versionOfCommit(1, parseLsn(lsn)), op: 'insert', lsn: parseLsn(lsn), timeMs: 1_760_000_000_000, row: { shape, cells: cellsOf(cells) } };
 }
 
 /** Everything a test needs on one Kafka; all of it is closed when the test (or the file, where it is made there) ends. */

@@ -19,7 +19,7 @@ beforeAll(async () => {
 afterAll(() => bench.close());
 
 const texts = async (id: string): Promise<string[]> =>
-  (await bench.messages(bench.names.table[RUNS])).map(({ value }) => decodeRow(value!, 4)[3]!.toString()).filter((text) => text.startsWith(id));
+  (await bench.messages(bench.names.table[RUNS])).map(({ value }) => decodeRow(value!, 4).get(3)!.toString()).filter((text) => text.startsWith(id));
 
 it('without rule 1: a stopped writer that is not fenced, since it has a name of its own, lands behind its successor', async () => {
   const id = randomUUID();

@@ -15,6 +15,7 @@ import { SinkWriter } from '../../../src/pipeline/sink/sink.ts';
 import type { BatchContext, BatchResult, SinkOptions } from '../../../src/pipeline/sink/sink.ts';
 import { ensureTemplates, templateOf } from '../../../src/pipeline/sink/templates.ts';
 import type { TemplateSettings } from '../../../src/pipeline/sink/templates.ts';
+import { cellsOf } from '../../support/cells.ts';
 import { TENANT } from './documents-of.ts';
 
 export const MONTH = '2025.10';
@@ -61,7 +62,7 @@ export class Log {
     fingerprint.writeUInt32LE(columns.join().length);
     fingerprint.write(columns.map((column) => column.at(-1)).join('').slice(-4), 4, 'latin1');
     this.shapes.set(fingerprint.toString('hex'), { table: this.table, columns });
-    return this.record(whole, version, encodeRow(Object.values(row).map((value) => (value === null ? null : Buffer.from(value))), fingerprint));
+    return this.record(whole, version, encodeRow(cellsOf(Object.values(row).map((value) => (value === null ? null : Buffer.from(value)))), fingerprint));
   }
 
   tombstone(id: string, version: number | bigint, key: Partial<RowKey> = {}): ConsumedRecord {

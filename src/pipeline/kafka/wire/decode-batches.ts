@@ -17,6 +17,13 @@ export interface DecodedMessage {
 
 const NO_HEADERS: Record<string, Buffer> = {};
 
+/** The headers last read, and where their bytes are: those of one transaction have the same, and one object serves all. */
+interface LastHeaders {
+  start: number;
+  end: number;
+  headers: Record<string, Buffer>;
+}
+
 /**
  * The messages of one partition in an answer to Fetch.
  *
@@ -44,25 +51,43 @@ export function decodeBatches(bytes: Buffer, budget: number): DecodedMessage[] {
 function decodeBatch(batch: Buffer, messages: DecodedMessage[]): number {
   if (batch[AT.magic] !== MAGIC) throw new RangeError(`Kafka batch of magic ${batch[AT.magic]}: message formats before 0.11 are not read`);
   const attributes = batch.readInt16BE(AT.attributes);
-  const baseOffset = batch.readBigInt64BE(AT.baseOffset);
-  const lastOffset = baseOffset + BigInt(batch.readInt32BE(AT.lastOffsetDelta));
+  // Exact up to 2^53 records in a partition.
+  const baseOffset = Number(batch.readBigInt64BE(AT.baseOffset));
+  const lastOffset = baseOffset + batch.readInt32BE(AT.lastOffsetDelta);
   const context = {
     producerId: batch.readBigInt64BE(AT.producerId).toString(),
     inTransaction: (attributes & TRANSACTIONAL) !== 0,
     isControlBatch: (attributes & CONTROL) !== 0,
   };
   const appendTime = (attributes & LOG_APPEND_TIME) !== 0;
-  const timestamp = batch.readBigInt64BE(appendTime ? AT.maxTimestamp : AT.baseTimestamp);
+  const timestamp = Number(batch.readBigInt64BE(appendTime ? AT.maxTimestamp : AT.baseTimestamp));
+  const stamp = String(timestamp);
   const records = unpack(batch.subarray(AT.records), attributes & CODEC_MASK);
   const count = batch.readInt32BE(AT.count);
   const cursor = { at: 0 };
-  let last = -1n;
+  const last: LastHeaders = { start: 0, end: 0, headers: NO_HEADERS };
+  let delta = -1;
   for (let index = 0; index < count; index++) {
-    const message = decodeRecord(records, cursor, baseOffset, timestamp, appendTime, context);
-    messages.push(message);
-    if (index === count - 1) last = BigInt(message.offset);
+    const size = readVarint(records, cursor);
+    const end = cursor.at + size;
+    if (size < 0 || end > records.length) throw new RangeError('Kafka record: it ends behind its batch');
+    const recordAttributes = records[cursor.at++]!;
+    const timestampDelta = readVarint(records, cursor);
+    delta = readVarint(records, cursor);
+    messages.push({
+      magicByte: MAGIC,
+      attributes: recordAttributes,
+      timestamp: appendTime || timestampDelta === 0 ? stamp : String(timestamp + timestampDelta),
+      offset: String(baseOffset + delta),
+      key: readBytes(records, cursor),
+      value: readBytes(records, cursor),
+      headers: readHeaders(records, cursor, end, last),
+      isControlRecord: context.isControlBatch,
+      batchContext: context,
+    });
+    cursor.at = end;
   }
-  if (last < lastOffset) messages.push(gap(lastOffset, timestamp, context));
+  if (baseOffset + delta < lastOffset) messages.push(gap(lastOffset, stamp, context));
   return records.length;
 }
 
@@ -75,30 +100,6 @@ function unpack(records: Buffer, codec: number): Buffer {
   throw new RangeError(`Kafka batch of codec ${codec}: set compression.type=producer on the topic`);
 }
 
-function decodeRecord(bytes: Buffer, cursor: Cursor, baseOffset: bigint, baseTimestamp: bigint, appendTime: boolean, context: DecodedMessage['batchContext']): DecodedMessage {
-  const size = readVarint(bytes, cursor);
-  const end = cursor.at + size;
-  if (size < 0 || end > bytes.length) throw new RangeError('Kafka record: it ends behind its batch');
-  const attributes = bytes[cursor.at++]!;
-  const timestampDelta = readVarint(bytes, cursor);
-  const offset = baseOffset + BigInt(readVarint(bytes, cursor));
-  const key = readBytes(bytes, cursor);
-  const value = readBytes(bytes, cursor);
-  const headers = readHeaders(bytes, cursor);
-  cursor.at = end;
-  return {
-    magicByte: MAGIC,
-    attributes,
-    timestamp: (appendTime ? baseTimestamp : baseTimestamp + BigInt(timestampDelta)).toString(),
-    offset: offset.toString(),
-    key,
-    value,
-    headers,
-    isControlRecord: context.isControlBatch,
-    batchContext: context,
-  };
-}
-
 function readBytes(bytes: Buffer, cursor: Cursor): Buffer | null {
   const length = readVarint(bytes, cursor);
   if (length < 0) return null;
@@ -108,7 +109,20 @@ function readBytes(bytes: Buffer, cursor: Cursor): Buffer | null {
   return bytes.subarray(begin, cursor.at);
 }
 
-function readHeaders(bytes: Buffer, cursor: Cursor): Record<string, Buffer> {
+function readHeaders(bytes: Buffer, cursor: Cursor, end: number, last: LastHeaders): Record<string, Buffer> {
+  if (sameBytes(bytes, cursor.at, end, last)) return last.headers;
+  last.start = cursor.at;
+  last.end = end;
+  return (last.headers = parseHeaders(bytes, cursor));
+}
+
+function sameBytes(bytes: Buffer, start: number, end: number, other: LastHeaders): boolean {
+  if (end - start !== other.end - other.start) return false;
+  for (let at = start, from = other.start; at < end; at++, from++) if (bytes[at] !== bytes[from]) return false;
+  return true;
+}
+
+function parseHeaders(bytes: Buffer, cursor: Cursor): Record<string, Buffer> {
   const count = readVarint(bytes, cursor);
   if (count <= 0) return NO_HEADERS;
   const headers: Record<string, Buffer> = Object.create(null);
@@ -119,6 +133,6 @@ function readHeaders(bytes: Buffer, cursor: Cursor): Record<string, Buffer> {
   return headers;
 }
 
-function gap(offset: bigint, timestamp: bigint, context: DecodedMessage['batchContext']): DecodedMessage {
-  return { magicByte: MAGIC, attributes: 0, timestamp: timestamp.toString(), offset: offset.toString(), key: null, value: null, headers: NO_HEADERS, isControlRecord: true, batchContext: context };
+function gap(offset: number, timestamp: string, context: DecodedMessage['batchContext']): DecodedMessage {
+  return { magicByte: MAGIC, attributes: 0, timestamp, offset: String(offset), key: null, value: null, headers: NO_HEADERS, isControlRecord: true, batchContext: context };
 }

@@ -4,10 +4,16 @@ import { AT, CODEC, LOG_OVERHEAD, MAGIC, TRANSACTIONAL } from './batch-format.ts
 import { crc32c } from './crc32c.ts';
 import { sizeOfVarint, writeVarint } from './varint.ts';
 
-/** A message as kafkajs takes it, without what this program never sends. */
+/** A value that writes itself into the batch: `length` bytes, and the offset behind them comes back. */
+export interface Writable {
+  readonly length: number;
+  writeTo(target: Buffer, offset: number): number;
+}
+
+/** A message as kafkajs takes it, without what this program never sends, and with values that kafkajs does not know. */
 export interface WireMessage {
   readonly key?: Buffer | string | null;
-  readonly value: Buffer | string | null;
+  readonly value: Buffer | Writable | string | null;
   readonly headers?: Readonly<Record<string, string | Buffer>>;
 }
 
@@ -95,9 +101,9 @@ async function compress(raw: Buffer, codec: number): Promise<Buffer> {
   throw new TypeError(`no codec ${codec}`);
 }
 
-const lengthOf = (value: Buffer | string): number => (typeof value === 'string' ? Buffer.byteLength(value) : value.length);
+const lengthOf = (value: Buffer | Writable | string): number => (typeof value === 'string' ? Buffer.byteLength(value) : value.length);
 
-function sizeOfBytes(value: Buffer | string | null | undefined): number {
+function sizeOfBytes(value: Buffer | Writable | string | null | undefined): number {
   if (value === null || value === undefined) return 1;
   const length = lengthOf(value);
   return sizeOfVarint(length) + length;
@@ -114,10 +120,11 @@ function sizeOfBody(message: WireMessage, index: number): number {
   return size + sizeOfVarint(headers);
 }
 
-function writeBytes(target: Buffer, at: number, value: Buffer | string | null | undefined): number {
+function writeBytes(target: Buffer, at: number, value: Buffer | Writable | string | null | undefined): number {
   if (value === null || value === undefined) return writeVarint(target, at, -1);
   if (typeof value !== 'string') {
     const begin = writeVarint(target, at, value.length);
+    if ('writeTo' in value) return value.writeTo(target, begin);
     target.set(value, begin);
     return begin + value.length;
   }
