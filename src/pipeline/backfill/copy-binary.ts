@@ -16,7 +16,8 @@ const CRITICAL_FLAGS = 0xffff_0000;
  * Decodes the stream, cut anywhere, into rows of cells.
  *
  * What is pushed is copied once into slabs and may be reused by the caller at once (node-postgres reuses its buffer);
- * the cells lie in the slabs, which this decoder never writes again: they stay valid as long as they are held. A row keeps its slab of 1 MiB alive, so rows are to be forgotten a chunk at a time.
+ * the cells lie in the slabs, which this decoder never writes again: they stay valid as long as they are held. A row keeps
+ * its slab of 1 MiB alive, so rows are to be forgotten a chunk at a time.
  */
 export class CopyBinaryDecoder {
   readonly #fields: number;

@@ -1,4 +1,6 @@
 import type { DeadLetter, Publisher, PublishTransaction, RowRecord } from '../../../src/core/contracts.ts';
+import { Cells } from '../../../src/core/cells.ts';
+import { valuesOf } from '../../support/cells.ts';
 import { DifyEsError } from '../../../src/core/errors.ts';
 import type { RowKey } from '../../../src/core/row-key.ts';
 import type { ControlLog } from '../../../src/core/state.ts';
@@ -105,7 +107,7 @@ export class MemoryKafka {
         await this.beforeSend(records, writer);
         this.#assertNotFenced(writer, opening);
         for (const record of records) {
-          const entry: Entry = { record, state: 'open' };
+          const entry: Entry = { record: written(record), state: 'open' };
           mine.push(entry);
           this.entries.push(entry);
         }
@@ -131,6 +133,11 @@ export class MemoryKafka {
   #assertNotFenced(writer: string, opening: number): void {
     if (this.openings.get(writer) !== opening) throw new DifyEsError('KAFKA_FENCED', `role ${writer} was taken over`);
   }
+}
+
+/** As it lies in the log: whoever sent it may use the memory of its row again. */
+function written(record: RowRecord): RowRecord {
+  return record.row === null ? record : { ...record, row: { shape: record.row.shape, cells: Cells.of(valuesOf(record.row.cells)) } };
 }
 
 export const keyText = (key: RowKey): string => `${key.tenantId}/${key.createdAt}/${key.id}`;

@@ -56,6 +56,8 @@ it('is where the group goes on: what was settled before comes again', async () =
 it('finds the first offset of a time, and the end where nothing was written since', async () => {
   const [first, second] = (await bench.messages(topic)).map(({ offset }) => BigInt(offset));
   expect((await offsetsAtTime(bench.kafka, topic, 0)).get(partition)).toBe(first);
-  expect((await offsetsAtTime(bench.kafka, topic, between)).get(partition)).toBe(second);
+  // The marker that ended the first transaction may have come after `between`: the brokers write it after they have answered.
+  const found = (await offsetsAtTime(bench.kafka, topic, between)).get(partition)!;
+  expect(found > first! && found <= second!, `${found}`).toBe(true);
   expect((await offsetsAtTime(bench.kafka, topic, Date.now() + 60_000)).get(partition)).toBeGreaterThan(second!);
 });
