@@ -196,8 +196,12 @@ describe('a table that is rewritten in mid-run', () => {
   test('by VACUUM FULL between chunks, or with several workers, is noticed too', async () => {
     await insert(1, 20_000);
     const kafka = new MemoryKafka();
+    let rewritten = false;
     kafka.onCommit = async () => {
-      if (kafka.commits === 4) await client.query('VACUUM FULL workflow_app_logs');
+      if (kafka.commits < 4 || rewritten) return;
+      // Once: another worker may be at the same count.
+      rewritten = true;
+      await client.query('VACUUM FULL workflow_app_logs');
     };
     const result = await backfill(here, kafka, { ...batches, workers: 3 });
     expect(result.tables).toMatchObject([{ scan: 2, done: true, rows: 20_000 }]);

@@ -143,7 +143,8 @@ describe('a run of several processes', () => {
     };
     const zombie = backfill(here, kafka, { ...quick, writers: { idOf, open } });
     await reached.promise;
-    expect(await backfill(here, kafka, { ...quick, silentMs: 1500 })).toMatchObject({ state: 'done', resumed: true });
+    // Not before the silence is noticed: whoever is quicker than that ends the run without giving anybody up.
+    expect(await backfill(here, kafka, { ...quick, silentMs: 1500, rowsPerSecond: 2000 })).toMatchObject({ state: 'done', resumed: true });
     const committed = kafka.committed().length;
     asleep.resolve();
     await expect(zombie).rejects.toMatchObject({ code: 'KAFKA_FENCED' });
