@@ -47,8 +47,10 @@ export async function joinRun(options: BackfillOptions, filter: BackfillFilter, 
     const found = decide();
     // Before anything is fenced: the open run may be alive.
     if (found.kind === 'refuse') throw otherRunOpen(found.open.filter);
+    // Records before locks: whoever is recorded took its lock before that, so one that is not held now was let go.
+    const members = membersOf(control);
     const held = await presence.held();
-    await giveUp(control, writers, membersToGiveUp(membersOf(control), found.kind === 'resume' ? found.run : undefined, ({ lock }) => !held.has(lock)), logger);
+    await giveUp(control, writers, membersToGiveUp(members, found.kind === 'resume' ? found.run : undefined, ({ lock }) => !held.has(lock)), logger);
     // Taken before it is known whether somebody else is quicker: it may wait for minutes, and a change may not.
     if (found.kind === 'new') fresh ??= await newRun(options, filter, session);
 
