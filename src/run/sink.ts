@@ -13,7 +13,8 @@ import { createRecordConsumer, type Delivery, type DeliveryControl } from '../pi
 import { createLetterWriter } from '../pipeline/kafka/dead-letters.ts';
 import { crashPoint } from '../core/crash-point.ts';
 import type { Trouble } from '../pipeline/sink/patience.ts';
-import { DEFAULT_SEARCH_TEXT_BYTES, SinkWriter, type BatchResult, type Decode } from '../pipeline/sink/sink.ts';
+import type { BatchResult } from '../pipeline/sink/batch.ts';
+import { DEFAULT_SEARCH_TEXT_BYTES, SinkWriter, type Decode } from '../pipeline/sink/sink.ts';
 import { ensureTemplates, templateOf, type TemplateSettings } from '../pipeline/sink/templates.ts';
 import type { Platform } from './platform.ts';
 import { startRelaxing } from './relaxing.ts';

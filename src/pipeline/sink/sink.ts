@@ -1,16 +1,14 @@
 import type { Client } from '@elastic/elasticsearch';
 import type { Connector } from '../../connector/definition.ts';
-import type { ConsumedRecord, DeadLetter, DeadLetterCause, Outcome, Row, TableName } from '../../core/contracts.ts';
+import type { ConsumedRecord, DeadLetter, Row, TableName } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import type { RowKey } from '../../core/row-key.ts';
-import type { RowVersion } from '../../core/row-version.ts';
+import { Batch, SinkItem } from './batch.ts';
+import type { BatchResult, Routed } from './batch.ts';
 import { BulkBody } from './bulk-body.ts';
-import type { BulkItem } from './bulk-body.ts';
 import { BulkWriter } from './bulk-writer.ts';
-import type { Sendable, Settled } from './bulk-writer.ts';
 import { coalesce } from './coalesce.ts';
-import { OffsetLedger } from './committable-offset.ts';
 import { DocumentWriter } from './document.ts';
 import { indexOf } from './index-name.ts';
 import { KnownIndices } from './known-indices.ts';
@@ -65,27 +63,6 @@ export interface BatchContext {
   readonly signal: AbortSignal;
 }
 
-export interface BatchResult {
-  /** What to commit to Kafka, as it is; undefined when nothing may be committed. */
-  readonly committable: string | undefined;
-  /** False when the signal came before every record was settled. */
-  readonly complete: boolean;
-  readonly counts: Readonly<Record<Exclude<Outcome, 'retry'>, number>>;
-  /** Documents with a JSON column that is kept as `_invalid_json`. */
-  readonly invalidJson: number;
-  readonly bulkBytes: number;
-}
-
-/** A record whose document is known. */
-interface Routed {
-  readonly position: number;
-  readonly record: ConsumedRecord;
-  readonly key: RowKey;
-  readonly index: string;
-  readonly id: string;
-  readonly version: RowVersion;
-}
-
 const MAX_BULK_ITEMS = 5_000;
 /** Of all partitions: enough to keep Elasticsearch at work while others are made, few enough to bound the memory of their bodies. */
 const BULKS_AT_ONCE = 4;
@@ -128,7 +105,7 @@ export class SinkWriter {
     try {
       const { winners, losers } = coalesce(this.route(batch));
       for (const loser of losers) batch.settle(loser.position, 'stale');
-      await this.writeAll(batch, await this.withoutVoidDeletes(batch, winners, patience), patience, context.signal);
+      await this.writeAll(batch, await this.withoutVoidDeletes(batch, winners, patience), patience, context);
       await this.park(batch);
     } catch (error) {
       if (!(error instanceof Interrupted)) throw error;
@@ -173,12 +150,16 @@ export class SinkWriter {
     });
   }
 
-  private async writeAll(batch: Batch, targets: readonly Routed[], patience: Patience, signal: AbortSignal): Promise<void> {
+  private async writeAll(batch: Batch, targets: readonly Routed[], patience: Patience, { signal, heartbeat }: BatchContext): Promise<void> {
     if (targets.length === 0) return;
     await this.seeToTemplates(targets, patience);
     await this.seeToNew(targets, patience);
     for (let from = 0; from < targets.length; ) {
-      from = await this.slots.hold(signal, () => this.writeBulk(batch, targets, from, patience));
+      from = await this.slots.hold(signal, async () => {
+        // It may have been minutes: the partition may be somebody else's by now.
+        await heartbeat();
+        return this.writeBulk(batch, targets, from, patience);
+      });
     }
   }
 
@@ -248,83 +229,6 @@ export class SinkWriter {
 function firstCapacity(targets: readonly Routed[], bulkBytes: number): number {
   const bytes = targets.reduce((sum, { record }) => sum + 1_024 + 2 * (record.value?.length ?? 0), 0);
   return Math.min(bytes, bulkBytes + 65_536);
-}
-
-/** What has become of one batch so far. */
-class Batch {
-  readonly table: TableName;
-  readonly records: readonly ConsumedRecord[];
-  /** Refused records; they are settled when the dead-letter topic has acknowledged them. */
-  readonly letters: { readonly position: number; readonly letter: DeadLetter }[] = [];
-  bulkBytes = 0;
-  private readonly partition: number;
-  private readonly ledger: OffsetLedger;
-  private readonly counts = { applied: 0, stale: 0, expired: 0, switched: 0, 'dead-letter': 0 };
-  private invalidJson = 0;
-
-  constructor(table: TableName, partition: number, records: readonly ConsumedRecord[], lastOffset: string) {
-    this.table = table;
-    this.partition = partition;
-    this.records = records;
-    this.ledger = new OffsetLedger(records.map(({ offset }) => offset), lastOffset);
-  }
-
-  settle(position: number, outcome: Exclude<Outcome, 'retry'>, invalidJson = false): void {
-    this.ledger.settle(position);
-    this.counts[outcome]++;
-    if (invalidJson) this.invalidJson++;
-  }
-
-  refuse(position: number, key: RowKey | null, cause: DeadLetterCause, detail: string): void {
-    const { headers, offset, value } = this.records[position]!;
-    const origin = { stage: 'sink' as const, partition: this.partition, offset, lsn: headers.lsn };
-    this.letters.push({ position, letter: { cause, detail, table: this.table, key, version: headers.version, origin, value } });
-  }
-
-  result(): BatchResult {
-    const { ledger, counts, invalidJson, bulkBytes } = this;
-    return { committable: ledger.committable(), complete: ledger.complete, counts, invalidJson, bulkBytes };
-  }
-}
-
-/** One operation of a bulk, as the writer of bulks sees it. */
-class SinkItem implements Sendable {
-  readonly index: string;
-  readonly deletes: boolean;
-  private readonly batch: Batch;
-  private readonly body: BulkBody<Routed>;
-  private readonly item: BulkItem<Routed>;
-  private readonly rows: ReadonlyMap<number, Row>;
-  private readonly documents: DocumentWriter;
-
-  constructor(batch: Batch, body: BulkBody<Routed>, item: BulkItem<Routed>, rows: ReadonlyMap<number, Row>, documents: DocumentWriter) {
-    this.index = item.target.index;
-    this.deletes = item.deletes;
-    this.batch = batch;
-    this.body = body;
-    this.item = item;
-    this.rows = rows;
-    this.documents = documents;
-  }
-
-  bytes(): Buffer {
-    return this.body.bytesOf([this.item]);
-  }
-
-  distrusted(): Sendable | undefined {
-    const { item, batch, rows, documents } = this;
-    if (item.jsonColumns === item.invalidJson) return undefined;
-    const again = new BulkBody<Routed>(2 * (item.end - item.start));
-    again.index(item.target, rows.get(item.target.position)!, documents, true);
-    return new SinkItem(batch, again, again.items[0]!, rows, documents);
-  }
-
-  settle(settled: Settled): void {
-    const { batch, item } = this;
-    const { target } = item;
-    if (settled.kind === 'dead-letter') batch.refuse(target.position, target.key, settled.cause, settled.detail);
-    else batch.settle(target.position, settled.kind, settled.kind === 'applied' && item.invalidJson > 0);
-  }
 }
 
 /** A value of foreign bytes; undefined when they are not ours. Errors of the program itself pass through. */
