@@ -29,8 +29,12 @@ const TOO_LARGE = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 
 const REFUSED = new Set(['POLICY_VIOLATION', 'INVALID_CONFIG', 'INVALID_REPLICATION_FACTOR', 'INVALID_PARTITIONS', 'INVALID_TRANSACTION_TIMEOUT', 'INVALID_SESSION_TIMEOUT', 'INVALID_TOPIC_EXCEPTION', 'INVALID_GROUP_ID']);
 
-/** The broker forgot the producer or holds another state of its transaction: with a new producer it goes on. */
-const TRANSACTION_LOST = new Set(['INVALID_TXN_STATE', 'INVALID_PRODUCER_ID_MAPPING', 'OUT_OF_ORDER_SEQUENCE_NUMBER', 'UNKNOWN_PRODUCER_ID', 'CONCURRENT_TRANSACTIONS', 'TRANSACTION_COORDINATOR_FENCED']);
+/**
+ * The broker forgot the producer or holds another state of its transaction: with a new producer it goes on. UNKNOWN is
+ * what Kafka 4.1.1 answers to a commit that meets a taking over of its id (`PREPARE_COMMIT while it already a pending
+ * state PREPARE_EPOCH_FENCE` in the broker's log); nothing was committed then.
+ */
+const TRANSACTION_LOST = new Set(['UNKNOWN', 'INVALID_TXN_STATE', 'INVALID_PRODUCER_ID_MAPPING', 'OUT_OF_ORDER_SEQUENCE_NUMBER', 'UNKNOWN_PRODUCER_ID', 'CONCURRENT_TRANSACTIONS', 'TRANSACTION_COORDINATOR_FENCED']);
 
 const AWAY = new Set([
   'KafkaJSConnectionError', 'KafkaJSConnectionClosedError', 'KafkaJSRequestTimeoutError', 'KafkaJSBrokerNotFound', 'KafkaJSNoBrokerAvailableError', 'KafkaJSLockTimeout', 'KafkaJSTimeout', 'KafkaJSGroupCoordinatorNotFound',

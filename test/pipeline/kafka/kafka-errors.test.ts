@@ -17,6 +17,7 @@ describe('errors of kafkajs', () => {
     ['too few replicas', error({ type: 'NOT_ENOUGH_REPLICAS', retriable: true }), 'KAFKA_UNREACHABLE', true],
     ['a transaction the broker forgot', error({ type: 'INVALID_TXN_STATE', retriable: false }), 'KAFKA_UNREACHABLE', true],
     ['a sequence out of order', error({ type: 'OUT_OF_ORDER_SEQUENCE_NUMBER', retriable: false }), 'KAFKA_UNREACHABLE', true],
+    ['a commit that met a taking over of its id', error({ type: 'UNKNOWN', retriable: false }), 'KAFKA_UNREACHABLE', true],
     ['a replication factor above the brokers', error({ type: 'INVALID_REPLICATION_FACTOR' }), 'CONFIG_INVALID', false],
     ['a fault of ours', new TypeError('x is not a function'), 'INTERNAL', false],
     ['an unknown broker error', error({ type: 'CORRUPT_SOMETHING', retriable: false }), 'INTERNAL', false],
