@@ -13,6 +13,7 @@ import { pgTarget } from './connections.ts';
 import { driftOf, recordColumns } from './schema-drift.ts';
 
 const EVERY_MS = 10_000;
+const FREE_WITHIN_MS = 10_000;
 /** Ten minutes of growth. */
 const SAMPLES = 60;
 
@@ -101,8 +102,19 @@ async function giveUpSlot(options: SourceWatchOptions, db: Queryable, verdict: W
   const { config, control, stopReader } = options;
   await requireBackfill(options, TABLES, { reason: 'slot-lost', ...(await positionNow(db, control)), reconcile: true });
   await stopReader();
-  await dropSlot(db, config.postgres.slot);
+  await dropWhenFree(db, config.postgres.slot);
   throw new DifyEsError('PG_SLOT_LOST', `WAL_BUDGET_ACTION=drop-slot: the slot held back ${Math.round(verdict.retainedBytes / 1048576)} MB and was dropped to save the disk`);
+}
+
+/** The server lets go of the slot a moment after our connection has ended. Throws PG_SLOT_BUSY when another reader holds it. */
+async function dropWhenFree(db: Queryable, slot: string): Promise<void> {
+  for (const deadline = Date.now() + FREE_WITHIN_MS; ; await sleep(100)) {
+    try {
+      return await dropSlot(db, slot);
+    } catch (error) {
+      if (!(error instanceof DifyEsError) || error.code !== 'PG_SLOT_BUSY' || Date.now() > deadline) throw error;
+    }
+  }
 }
 
 /** Only a run whose barrier comes after this moment has read what was found out now. */

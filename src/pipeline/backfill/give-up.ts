@@ -15,6 +15,7 @@ export interface Writers {
 }
 
 const ATTEMPTS = 20;
+const PASSING: ReadonlySet<string> = new Set(['KAFKA_FENCED', 'KAFKA_UNREACHABLE']);
 const PAUSE_MS = 100;
 
 /**
@@ -47,14 +48,14 @@ export async function giveUp(control: ControlLog, writers: Writers, members: rea
   for (const { memberId, runId, segments } of marked) logger.warn({ memberId, runId, segments: segments.length }, 'backfill: a process is gone, its ranges are taken over');
 }
 
-/** Again when its holder, or another who fences it too, came in between: then that one's claim is what failed. */
+/** Again when its holder, or another who fences it too, came in between: then that one's claim is what failed. And after a cut connection. */
 async function fence(writers: Writers, id: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     const publisher = await writers.open(id);
     try {
       return await (await publisher.begin()).abort();
     } catch (error) {
-      if (!(error instanceof DifyEsError) || error.code !== 'KAFKA_FENCED' || attempt === ATTEMPTS) throw error;
+      if (!(error instanceof DifyEsError) || !PASSING.has(error.code) || attempt === ATTEMPTS) throw error;
       await sleep(Math.random() * PAUSE_MS);
     } finally {
       await publisher.close();

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Publisher } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
+import { DifyEsError } from '../../core/errors.ts';
 import { formatLsn } from '../../core/lsn.ts';
 import type { BackfillFilter, BackfillMember, BackfillRun } from '../../core/state.ts';
 import { stateKeys } from '../../core/state.ts';
@@ -13,6 +15,9 @@ import type { Presence } from './presence.ts';
 import type { ReadSession } from './read-session.ts';
 import { allRequired, allRuns, assertMember, decideStart } from './run-record.ts';
 import { planTable, type PlannedTable } from './table-plan.ts';
+
+const CLAIM_ATTEMPTS = 4;
+const CLAIM_PAUSE_MS = 300;
 
 /** This process as one that reads for an open run. */
 export interface Joined {
@@ -84,12 +89,24 @@ async function claimWriters({ control, writers }: BackfillOptions, member: Backf
   const claimed = await Promise.all(Array.from({ length: member.workers }, async (_, index) => {
     const publisher = await writers.open(writers.idOf(member.memberId, index));
     opened.push(publisher);
-    await (await publisher.begin()).abort();
+    await claim(publisher);
     return publisher;
   }));
   await control.refresh();
   assertMember(control, member);
   return claimed;
+}
+
+/** Again where a connection was cut: nothing is read yet, and a broker that stays away has been waited for by the client itself. */
+async function claim(publisher: Publisher): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await (await publisher.begin()).abort();
+    } catch (error) {
+      if (!(error instanceof DifyEsError) || error.code !== 'KAFKA_UNREACHABLE' || attempt === CLAIM_ATTEMPTS) throw error;
+      await sleep(CLAIM_PAUSE_MS);
+    }
+  }
 }
 
 async function newRun(options: BackfillOptions, filter: BackfillFilter, session: ReadSession): Promise<NewRun> {
