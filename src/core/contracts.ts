@@ -150,9 +150,10 @@ export interface DeadLetter {
  * One Kafka transaction of a fenced writer.
  *
  * `send` may be called several times; it returns when the brokers have acknowledged the records (acks=all), which
- * consumers still do not see. By then it has written the rows out: their memory may be used again. Only after `commit` has returned may anything be forgotten that could make the records
- * again: the slot's position, a chunk's progress. When any call throws, the transaction is dead: call `abort`, which
- * never throws, and begin again. ERR KAFKA_FENCED means that another process has taken over the role: stop.
+ * consumers still do not see. By then it has written the rows out: their memory may be used again. Only after `commit`
+ * has returned may anything be forgotten that could make the records again: the slot's position, a chunk's progress.
+ * When any call throws, the transaction is dead: call `abort`, which never throws, and begin again. ERR KAFKA_FENCED
+ * means that another process has taken over the role: stop.
  */
 export interface PublishTransaction {
   send(records: readonly RowRecord[]): Promise<void>;
