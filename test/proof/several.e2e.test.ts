@@ -1,15 +1,11 @@
 import { Client } from '@elastic/elasticsearch';
 import type pg from 'pg';
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BackfillResult } from '../../src/pipeline/backfill/backfill.ts';
 import type { CrashPoint } from '../../src/core/crash-point.ts';
-import { type BackfillRun, type ControlLog, type SegmentProgress, stateKeys } from '../../src/core/state.ts';
-import { createKafka } from '../../src/pipeline/kafka/client.ts';
-import { openControlLog } from '../../src/pipeline/kafka/control-log.ts';
-import { topicNames } from '../../src/pipeline/kafka/topics.ts';
 import { createDifySchema } from '../support/dify/schema.ts';
-import { Pipeline, until } from '../support/pipeline.ts';
+import { type Migrates, openMigrates } from '../support/migrates.ts';
+import { Pipeline } from '../support/pipeline.ts';
 import type { Program } from '../support/program.ts';
 import { isolate } from '../support/servers.ts';
 
@@ -24,7 +20,7 @@ const ROWS = 8_000;
 const SLOW = ['migrate', '--workers', '1', '--batch-size', '100', '--rate', '1000', '--json', '--data-type', 'app_logs'] as const;
 let db: pg.Client;
 let sink: Program;
-let control: ControlLog;
+let migrates: Migrates;
 
 beforeAll(async () => {
   db = await pipeline.connect();
@@ -38,12 +34,11 @@ beforeAll(async () => {
   );
   await pipeline.verb(['setup']);
   [, sink] = await Promise.all([pipeline.start('stream'), pipeline.start('sink')]);
-  const silent = pino({ level: 'silent' });
-  control = await openControlLog({ kafka: createKafka({ brokers: here.brokers, clientId: 'test' }, silent), topic: topicNames(here.topicPrefix).control, logger: silent });
+  migrates = await openMigrates(here);
 });
 afterAll(async () => {
   await pipeline.killAll();
-  await control?.close();
+  await migrates?.close();
   await db?.end();
 });
 
@@ -55,14 +50,6 @@ async function answerOf(program: Program): Promise<Answer> {
 }
 
 const joined = (program: Program): Promise<void> => program.said('run is open');
-/** The process has read so much of its run that it is in the middle of it. */
-const reads = (program: Program, rows = 400): Promise<void> =>
-  until('it has read something', () => {
-    if (!program.isRunning()) throw new Error(program.describe());
-    return control.entries<BackfillRun>(stateKeys.run('')).some(([, { runId, state }]) => state === 'open' && rowsOf(runId) >= rows);
-  });
-const rowsOf = (runId: string): number => control.entries<SegmentProgress>(stateKeys.segments(runId)).reduce((sum, [, progress]) => sum + progress.rows, 0);
-
 /** Whatever was written while they read: newer rows that no older one may follow in the log. */
 async function changeRows(): Promise<void> {
   await db.query("UPDATE workflow_app_logs SET created_from = 'changed' WHERE id IN (SELECT id FROM workflow_app_logs ORDER BY id LIMIT 800)");
@@ -85,7 +72,7 @@ describe('migrate in several processes', () => {
   it('one that is killed in the middle of a range: another takes the range over and ends the run', async () => {
     const [killed, heir] = [pipeline.spawn(SLOW), pipeline.spawn(SLOW)];
     await Promise.all([joined(killed), joined(heir)]);
-    await reads(killed);
+    await migrates.inMidRange(killed);
     await changeRows();
     await killed.kill9();
     const answer = await answerOf(heir);
@@ -98,7 +85,7 @@ describe('migrate in several processes', () => {
   it('one that is stopped in order leaves its ranges to the others at once', async () => {
     const [stopped, heir] = [pipeline.spawn(SLOW), pipeline.spawn(SLOW)];
     await Promise.all([joined(stopped), joined(heir)]);
-    await reads(stopped);
+    await migrates.inMidRange(stopped);
     process.kill(stopped.pid, 'SIGTERM');
     expect((await stopped.ended).code, stopped.describe()).toBe(1);
     await answerOf(heir);
@@ -108,8 +95,7 @@ describe('migrate in several processes', () => {
 
   it('one that stood still until its ranges were taken over is refused when it wakes', async () => {
     const zombie = pipeline.spawn(SLOW);
-    await joined(zombie);
-    await reads(zombie);
+    await migrates.inMidRange(zombie);
     zombie.pause();
     const heir = pipeline.spawn(SLOW);
     await heir.said('its ranges are taken over');
@@ -135,8 +121,7 @@ describe('migrate in several processes', () => {
 
   it.each(['backfill.member-marked', 'backfill.member-fenced'] satisfies CrashPoint[])('one that dies at %s, taking another\'s ranges over, is followed by the next', async (point) => {
     const first = pipeline.spawn(SLOW);
-    await joined(first);
-    await reads(first);
+    await migrates.inMidRange(first);
     await first.kill9();
     const second = pipeline.spawn(SLOW, { crashAt: { point, nth: 1 } });
     const { signal } = await second.ended;

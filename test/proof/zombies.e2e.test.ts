@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadDataset } from '../support/dify/generator.ts';
 import { createDifySchema } from '../support/dify/schema.ts';
+import { openMigrates } from '../support/migrates.ts';
 import { Pipeline, until } from '../support/pipeline.ts';
 import type { Program } from '../support/program.ts';
 import { isolate } from '../support/servers.ts';
@@ -109,8 +110,10 @@ describe('a zombie', () => {
 
   it('migrate that wakes after another finished its run is refused', async () => {
     const zombie = pipeline.spawn(['migrate', '--batch-size', '10', '--rate', '60']);
-    // Not the advisory lock, which it takes before it fences: a migrate that sleeps before it has a run begins one of its own when it wakes.
-    await zombie.said('backfill: run is open');
+    // Not sooner: one that sleeps before it has a range of the run finds, when it wakes, that nothing is left to do.
+    const migrates = await openMigrates(here);
+    await migrates.inMidRange(zombie);
+    await migrates.close();
     zombie.pause();
     expect(JSON.parse(await pipeline.verb(['migrate', '--json']))).toMatchObject({ state: 'done', resumed: true });
     await db.query("UPDATE workflow_runs SET status = 'partial-succeeded', outputs = NULL");

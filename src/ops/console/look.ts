@@ -16,7 +16,11 @@ export function lastOf<T>(seen: Seen<T>): T | null {
   return seen.state === 'seen' ? seen.value : seen.state === 'away' ? (seen.last?.value ?? null) : null;
 }
 
-/** A look that takes long is repeated more seldom: it must not take more than this share of a server's time. */
+/**
+ * A look that takes long is repeated more seldom: it must not take more than this share of a server's time. Not one that
+ * failed: waiting for a server that does not answer costs it nothing, and ten times its time limit is how long it would
+ * then be shown as away after it came back.
+ */
 const MOST_SHARE_OF_TIME = 0.1;
 
 export interface Pace {
@@ -57,7 +61,7 @@ export class Look<T> {
       await this.once();
       if (signal.aborted) return;
       onSeen();
-      const tookMs = performance.now() - began;
+      const tookMs = this.#seen.state === 'seen' ? performance.now() - began : 0;
       const watched = pace.watched();
       const wake = new AbortController();
       const forget = watched ? () => {} : pace.onOpen(() => wake.abort());

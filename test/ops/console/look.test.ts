@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { DifyEsError } from '../../../src/core/errors.ts';
 import { lastOf, Look, type Pace } from '../../../src/ops/console/look.ts';
@@ -45,6 +46,24 @@ it('looks at once when a page is opened, and does not wait for the pause of a ti
   stopping.abort();
   await running;
   expect(looks).toBeGreaterThanOrEqual(3);
+});
+
+it('asks a server that did not answer again after the common pause, however long it waited in vain', async () => {
+  const stopping = new AbortController();
+  const twice = Promise.withResolvers<void>();
+  const [began, ended]: [number[], number[]] = [[], []];
+  const look = lookAt(async () => {
+    began.push(performance.now());
+    await sleep(400);
+    ended.push(performance.now());
+    throw new DifyEsError('PG_UNREACHABLE', 'nobody there');
+  }, () => void (ended.length === 2 && twice.resolve()));
+  const running = look.run({ watched: () => true, onOpen: () => () => {} }, stopping.signal);
+  await twice.promise;
+  stopping.abort();
+  await running;
+  // a look that is answered is followed by a pause of nine times as long
+  expect(began[1]! - ended[0]!).toBeLessThan(ended[0]! - began[0]!);
 });
 
 it('gives the rate of the last seconds, none of a counter that has begun anew, and none over a long silence', () => {
