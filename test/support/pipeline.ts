@@ -6,7 +6,7 @@ import { drain } from '../../src/ops/drain.ts';
 import { inspectSlot } from '../../src/pipeline/capture/slot.ts';
 import { openGroupLag, type Ends } from '../../src/pipeline/kafka/group-lag.ts';
 import { topicNames, withAdmin } from '../../src/pipeline/kafka/topics.ts';
-import { openKafka } from '../../src/run/connections.ts';
+import { openElastic, openKafka } from '../../src/run/connections.ts';
 import { startLiveWriter, type LiveWriter, type LiveWriterOptions } from './dify/live-writer.ts';
 import { runOracle, type OracleOptions, type OracleReport } from './oracle/oracle.ts';
 import { settingsFrom } from './oracle/settings.ts';
@@ -107,6 +107,26 @@ export class Pipeline {
     const pairs = Object.values(report.tables).reduce((sum, { equal }) => sum + equal, 0);
     if (pairs === 0) throw new Error('the oracle had nothing to compare');
     return pairs;
+  }
+
+  /**
+   * What a record that landed behind a newer one would break: all indices are dropped, a group of its own reads the
+   * topics from their beginning, and both ends are equal again. No sink may run meanwhile.
+   */
+  async replayedEqual(): Promise<void> {
+    const config = loadConfig(readEnvironment(this.env));
+    const client = openElastic(config);
+    const indices = Object.keys(await client.indices.get({ index: `${config.elasticsearch.indexPrefix}-workflow-*` }));
+    if (indices.length === 0) throw new Error('there is no index to drop');
+    await client.indices.delete({ index: indices });
+    await client.close();
+    const replay = new Pipeline({ ...this.env, KAFKA_CONSUMER_GROUP: `${this.env['KAFKA_CONSUMER_GROUP']}-replay` });
+    const sink = await replay.start('sink');
+    try {
+      await replay.equal();
+    } finally {
+      await sink.stop();
+    }
   }
 
   describe(): string {

@@ -26,12 +26,14 @@ export function loadAssets(): ReadonlyMap<string, Asset> {
   const folder = join(import.meta.dirname, 'page');
   const assets = new Map(readdirSync(folder).filter((name) => TYPES[extname(name)] !== undefined).map((name) => [`/${name}`, asset(join(folder, name))]));
   assets.set('/', assets.get('/index.html')!);
+  assets.set('/login-again.html', assetOf('.html', Buffer.from(assets.get('/login.html')!.body.toString('utf8').replace(' role="alert" hidden>', ' role="alert">'))));
   assets.set('/inter.woff2', asset(fileURLToPath(import.meta.resolve('@fontsource-variable/inter/files/inter-latin-wght-normal.woff2'))));
   return assets;
 }
 
-function asset(path: string): Asset {
-  const body = readFileSync(path);
+const asset = (path: string): Asset => assetOf(extname(path), readFileSync(path));
+
+function assetOf(extension: string, body: Buffer): Asset {
   const packed = gzipSync(body, { level: 9 });
-  return { type: TYPES[extname(path)]!, body, gzip: packed.length < body.length * 0.9 ? packed : null, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` };
+  return { type: TYPES[extension]!, body, gzip: packed.length < body.length * 0.9 ? packed : null, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` };
 }

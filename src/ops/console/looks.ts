@@ -45,8 +45,6 @@ export function openLooks(config: Config, log: Logger, onSeen: (name: keyof Look
   const kafka = openKafka(config, log);
   const client = openElastic(config);
   const db = openPool(pgTarget(config), { role: 'console', max: 1, statementTimeoutMs: 10_000, connectTimeoutMs: 5_000 });
-  const { schema, publication, slot, walBudget } = config.postgres;
-  const settings = { schema, publication, slot, budgetBytes: walBudget === 0 ? null : walBudget };
   const samples: WalSample[] = [];
   const group = keptOpen(() => openGroupLag(kafka, names, config.kafka.group), 'anew after an error');
   // follows its topic by itself, also over a broker that restarts
@@ -54,7 +52,7 @@ export function openLooks(config: Config, log: Logger, onSeen: (name: keyof Look
 
   const seen = (name: keyof Looks) => (): void => onSeen(name);
   const looks: Looks = {
-    source: new Look({ away: 'PG_UNREACHABLE', watchedMs: 2_000, restingMs: 15_000, onSeen: seen('source'), read: () => readSource(db, settings, samples) }),
+    source: new Look({ away: 'PG_UNREACHABLE', watchedMs: 2_000, restingMs: 15_000, onSeen: seen('source'), read: () => readSource(db, config.postgres, samples) }),
     kafka: new Look({ away: 'KAFKA_UNREACHABLE', watchedMs: 5_000, restingMs: 30_000, onSeen: seen('kafka'), read: () => readKafka(kafka, names) }),
     group: new Look({ away: 'KAFKA_UNREACHABLE', watchedMs: 2_000, restingMs: 15_000, onSeen: seen('group'), read: () => group.use((lag) => lookAtGroup(kafka, lag, config.kafka.group)) }),
     control: new Look({ away: 'KAFKA_UNREACHABLE', watchedMs: 2_000, restingMs: 15_000, onSeen: seen('control'), read: () => control.use(refreshed) }),

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../../config/config.ts';
 import { formatLsn, parseLsn } from '../../core/lsn.ts';
 import { query, type Queryable } from '../../pipeline/capture/pg-connection.ts';
 import { inspectSlot, type SlotState } from '../../pipeline/capture/slot.ts';
@@ -40,13 +41,7 @@ const BETWEEN_MS = 1_000;
 /** Of a history: ten minutes at one look in four seconds. */
 const SAMPLES = 150;
 
-export interface SourceSettings {
-  readonly schema: string;
-  readonly publication: string;
-  readonly slot: string;
-  /** WAL_BUDGET; null where there is none. */
-  readonly budgetBytes: number | null;
-}
+export type SourceSettings = Pick<Config['postgres'], 'schema' | 'publication' | 'slot' | 'walBudget'>;
 
 /**
  * Errors are DifyEsErrors. `samples`: the looks before this one, of which this is added to; without them growth is what
@@ -69,7 +64,7 @@ export async function readSource(db: Queryable, settings: SourceSettings, sample
     version: server!.version,
     currentLsn: server!.lsn,
     slot,
-    wal: wal && judgeWal(samples, { serverBytes: wal.serverBytes, budgetBytes: settings.budgetBytes }),
+    wal: wal && judgeWal(samples, { serverBytes: wal.serverBytes, budgetBytes: settings.walBudget === 0 ? null : settings.walBudget }),
     tables: tables.map(({ shape, published, identityUsable }) => ({ table: shape.table, published, identityUsable })),
   };
 }

@@ -30,8 +30,7 @@ function sourcePart(config: Config): Promise<Part<SourceStatus>> {
   return readPart('PG_UNREACHABLE', async () => {
     const db = await connect(pgTarget(config), { role: 'status', statementTimeoutMs: 10_000 });
     try {
-      const { schema, publication, slot, walBudget } = config.postgres;
-      return await readSource(db, { schema, publication, slot, budgetBytes: walBudget === 0 ? null : walBudget });
+      return await readSource(db, config.postgres);
     } finally {
       await db.end().catch(() => undefined);
     }
