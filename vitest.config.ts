@@ -27,7 +27,8 @@ export default defineConfig({
   test: {
     sequence: { sequencer: LongestFirst },
     projects: [
-      { test: { ...common, name: 'pure', include: ['test/**/*.test.ts'], exclude: SERVER_TIERS.map((tier) => `test/**/*.${tier}.test.ts`), testTimeout: 60_000 } },
+      // What has no servers has no state outside of itself either: a process for each file would load the same modules anew.
+      { test: { ...common, name: 'pure', isolate: false, include: ['test/**/*.test.ts'], exclude: SERVER_TIERS.map((tier) => `test/**/*.${tier}.test.ts`), testTimeout: 60_000 } },
       ...SERVER_TIERS.map((tier, order) => ({
         test: {
           ...common,

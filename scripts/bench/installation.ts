@@ -22,7 +22,8 @@ export interface Ground {
   readonly kafkaHome: string;
 }
 
-const LOOK_MS = 50;
+/** More often, and what is looked at with shows in the figures of Kafka: a look asks for the ends and positions of all partitions. */
+const LOOK_MS = 200;
 const STUCK_MS = 600_000;
 
 /**
