@@ -36,7 +36,6 @@ export async function measureSize(ground: Ground, rows: number, live: boolean, s
   const { options } = ground;
   const file = join(options.dir, `documents-${rows}.ndjson`);
   const loaded = await loadSource(ground, rows);
-  say(`${loaded.totalRows} rows, ${Math.round(loaded.textBytes / loaded.totalRows)} bytes of text a row`);
   let count = 0;
   const open = (extra: Readonly<Record<string, string>> = {}): Installation => new Installation(ground, `bench-${rows}-${String(count++).padStart(3, '0')}`, extra);
   const alone = async <T>(work: (installation: Installation) => Promise<T>, extra: Readonly<Record<string, string>> = {}): Promise<T> => {
@@ -48,9 +47,10 @@ export async function measureSize(ground: Ground, rows: number, live: boolean, s
     }
   };
 
-  const { installation: prepared } = await recordDocuments(open, ground.elasticsearchUrl, file);
+  const { installation: prepared, ...data } = await recordDocuments(open, ground.elasticsearchUrl, file);
   try {
-    say('the documents are recorded; raw _bulk, every setting');
+    say(`${data.rows} rows, ${Math.round(data.bytes / data.rows)} bytes of text a row; their documents are recorded`);
+    say('raw _bulk, every setting');
     const before = await sweep(prepared, file, options.sweep);
     const { megabytes, connections } = bestOf(before);
     const pairs: Pair[] = [];
@@ -74,7 +74,7 @@ export async function measureSize(ground: Ground, rows: number, live: boolean, s
       say(`latency at ${writes} writes/s: p50 ${latencies[n]!.get.p50.toFixed(1)} ms by GET`);
     }
     say('raw _bulk once more, every setting');
-    return { rows: loaded.totalRows, textBytes: loaded.textBytes, before, pairs, catchUps, latencies, after: await sweep(prepared, file, options.sweep) };
+    return { rows: data.rows, textBytes: data.bytes, before, pairs, catchUps, latencies, after: await sweep(prepared, file, options.sweep) };
   } finally {
     await prepared.remove();
   }

@@ -10,6 +10,7 @@ export const USAGE = `usage: npm run bench [-- options]
 
   --rows N            rows of the data set (default 142000)
   --row-size BYTES    average text of a row, at least 1800 (default 4800)
+  --data-type NAME    one kind of rows alone, as \`migrate --data-type\` has it; app_logs are rows of 0.3 kB
   --tenants N         default 5
   --partitions N      of each topic (default 6)
   --sinks N           processes of \`dify-es sink\` (default 1)
@@ -32,6 +33,7 @@ export interface Setting {
 export interface BenchOptions {
   readonly rows: number;
   readonly rowSize: number;
+  readonly dataType: string | undefined;
   readonly tenants: number;
   readonly partitions: number;
   readonly sinks: number;
@@ -56,6 +58,7 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
   return {
     rows: whole('--rows', values.rows, 100),
     rowSize: whole('--row-size', values['row-size'], 1800),
+    dataType: values['data-type'],
     tenants: whole('--tenants', values.tenants, 1),
     partitions: whole('--partitions', values.partitions, 1),
     sinks: whole('--sinks', values.sinks, 1),
@@ -79,6 +82,7 @@ function parse(args: readonly string[]) {
       options: {
         rows: { type: 'string', default: '142000' },
         'row-size': { type: 'string', default: '4800' },
+        'data-type': { type: 'string' },
         tenants: { type: 'string', default: '5' },
         partitions: { type: 'string', default: '6' },
         sinks: { type: 'string', default: '1' },

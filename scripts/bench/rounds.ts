@@ -18,6 +18,8 @@ export interface RoundResult {
 
 interface Migrated {
   readonly rows: number;
+  /** Of their text. */
+  readonly bytes: number;
   /** The program's own clock: from its connections to the published barrier. */
   readonly seconds: number;
   /** When that clock stopped, as performance.now(): the program says its result and only then closes its connections. */
@@ -27,16 +29,16 @@ interface Migrated {
 const LOOK_MS = 5;
 
 /** Writes the bodies of the product's own bulks to `file`: a whole backfill through a proxy, with search_text off. Warms the servers up too. */
-export async function recordDocuments(open: (extra: Readonly<Record<string, string>>) => Installation, elasticsearchUrl: string, file: string): Promise<{ installation: Installation; rows: number }> {
+export async function recordDocuments(open: (extra: Readonly<Record<string, string>>) => Installation, elasticsearchUrl: string, file: string): Promise<{ installation: Installation; rows: number; bytes: number }> {
   const recorder = await startRecorder(elasticsearchUrl, file);
   const installation = open({ ELASTICSEARCH_HOSTS: JSON.stringify([recorder.url]), ELASTICSEARCH_SEARCH_TEXT: 'false' });
   try {
     await installation.setup();
     await Promise.all([installation.pipeline.start('stream'), installation.startSinks()]);
-    const { rows } = await migrate(installation);
+    const { rows, bytes } = await migrate(installation);
     await installation.settled();
     await expectDocuments(installation, rows);
-    return { installation, rows };
+    return { installation, rows, bytes };
   } finally {
     await installation.pipeline.killAll();
     await recorder.close();
@@ -115,14 +117,15 @@ async function writeLast(installation: Installation, tenant: string): Promise<st
 }
 
 async function migrate(installation: Installation, meter?: Meter): Promise<Migrated> {
-  const program = installation.pipeline.spawn(['migrate', '--json']);
+  const { dataType } = installation.ground.options;
+  const program = installation.pipeline.spawn(['migrate', '--json', ...(dataType === undefined ? [] : ['--data-type', dataType])]);
   meter?.program('migrate', program.pid, true);
   while (program.isRunning() && program.stdout === '') await sleep(LOOK_MS);
   const endedAt = performance.now();
   const { code } = await program.ended;
   if (code !== 0) throw new Error(program.describe());
-  const { tables, seconds } = JSON.parse(program.stdout) as { tables: readonly { rows: number }[]; seconds: number };
-  return { rows: tables.reduce((sum, { rows }) => sum + rows, 0), seconds, endedAt };
+  const { tables, seconds } = JSON.parse(program.stdout) as { tables: readonly { rows: number; bytes: number }[]; seconds: number };
+  return { rows: tables.reduce((sum, { rows }) => sum + rows, 0), bytes: tables.reduce((sum, { bytes }) => sum + bytes, 0), seconds, endedAt };
 }
 
 function roundOf(rows: number, seconds: number, meter: Meter): RoundResult {
