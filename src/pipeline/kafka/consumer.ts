@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type ConsumedRecord, TABLES, type TableName } from '../../core/contracts.ts';
 import { DifyEsError } from '../../core/errors.ts';
+import { CommitQueue } from './commit-queue.ts';
 import type { RecordEncoding } from './encoding.ts';
 import { classifyKafkaError, toDifyEsError } from './kafka-errors.ts';
 import type { Consumer, EachBatchPayload, KafkaClient } from './kafkajs.ts';
@@ -200,6 +201,15 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
     if (old) await withinMs(STOP_WAIT_MS, old.disconnect());
   };
 
+  const commits = new CommitQueue(async (positions) => {
+    if (!consumer) throw new DifyEsError('KAFKA_UNREACHABLE', 'Kafka: the consumer is not a member of its group now');
+    try {
+      await consumer.commitOffsets([...positions]);
+    } catch (error) {
+      throw toDifyEsError(error, 'commit a position');
+    }
+  });
+
   const at = (table: TableName, partition: number): { topic: string; partitions: number[] }[] => [{ topic: names.table[table], partitions: [partition] }];
 
   return {
@@ -220,13 +230,9 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
         }
       }
     },
-    async commit(table, partition, nextOffset) {
-      if (!consumer) throw new DifyEsError('KAFKA_UNREACHABLE', 'Kafka: the consumer is not a member of its group now');
-      try {
-        await consumer.commitOffsets([{ topic: names.table[table], partition, offset: nextOffset }]);
-      } catch (error) {
-        throw toDifyEsError(error, 'commit a position');
-      }
+    commit(table, partition, nextOffset) {
+      const readIn = generation;
+      return commits.commit({ topic: names.table[table], partition, offset: nextOffset }, () => generation === readIn);
     },
     pause: (table, partition) => consumer?.pause(at(table, partition)),
     resume: (table, partition) => consumer?.resume(at(table, partition)),

@@ -15,6 +15,9 @@ export interface DecodedMessage {
   readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean; readonly isControlBatch: boolean };
 }
 
+/** Of a zstd frame: magic 4, descriptor 1, window 1, dictionary id 4, content size 8 bytes. */
+const MAX_FRAME_HEADER = 18;
+
 const NO_HEADERS: Record<string, Buffer> = {};
 
 /** The headers last read, and where their bytes are: those of one transaction have the same, and one object serves all. */
@@ -93,11 +96,35 @@ function decodeBatch(batch: Buffer, messages: DecodedMessage[]): number {
 
 function unpack(records: Buffer, codec: number): Buffer {
   if (codec === CODEC.none || records.length === 0) return records;
-  // Rows pack to about a quarter; with the default of 16 KiB the joining of chunks costs as much as the unpacking.
-  const chunkSize = Math.min(Math.max(records.length * 5, 4096), 2 << 20);
-  if (codec === CODEC.zstd) return zstdDecompressSync(records, { chunkSize });
-  if (codec === CODEC.gzip) return gunzipSync(records, { chunkSize });
+  if (codec === CODEC.zstd) return zstdDecompressSync(records, { chunkSize: chunkFor(zstdContentSize(records) ?? records.length * 5) });
+  if (codec === CODEC.gzip) return gunzipSync(records, { chunkSize: chunkFor(records.length * 5) });
   throw new RangeError(`Kafka batch of codec ${codec}: set compression.type=producer on the topic`);
+}
+
+/**
+ * node:zlib unpacks into chunks of this size and joins them, which with its 16 KiB costs as much as the unpacking; one
+ * that is exactly filled makes it begin another.
+ */
+function chunkFor(unpackedBytes: number): number {
+  return Math.min(Math.max(unpackedBytes + 64, 4096), 4 << 20);
+}
+
+/**
+ * What a zstd frame says of its unpacked size; undefined where it does not, as a writer that streams cannot. RFC 8878,
+ * 3.1.1: magic, descriptor, window byte unless "single segment", dictionary id, content size of 1, 2 (plus 256), 4 or 8
+ * bytes. Only a hint: whoever wrote the frame may lie.
+ */
+export function zstdContentSize(frame: Buffer): number | undefined {
+  if (frame.length < MAX_FRAME_HEADER) return undefined;
+  const descriptor = frame[4]!;
+  const singleSegment = (descriptor & 0x20) !== 0;
+  const at = 5 + (singleSegment ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
+  switch (descriptor >> 6) {
+    case 0: return singleSegment ? frame[at]! : undefined;
+    case 1: return frame.readUInt16LE(at) + 256;
+    case 2: return frame.readUInt32LE(at);
+    default: return Number(frame.readBigUInt64LE(at));
+  }
 }
 
 function readBytes(bytes: Buffer, cursor: Cursor): Buffer | null {

@@ -1,10 +1,11 @@
+import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
-import { zstdDecompressSync } from 'node:zlib';
+import { createZstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AT, CODEC, CONTROL } from '../../../../src/pipeline/kafka/wire/batch-format.ts';
 import { crc32c } from '../../../../src/pipeline/kafka/wire/crc32c.ts';
-import { decodeBatches } from '../../../../src/pipeline/kafka/wire/decode-batches.ts';
+import { decodeBatches, zstdContentSize } from '../../../../src/pipeline/kafka/wire/decode-batches.ts';
 import { encodeBatch, type Writable, type WireMessage } from '../../../../src/pipeline/kafka/wire/encode-batch.ts';
 import { readVarint, sizeOfVarint, writeVarint } from '../../../../src/pipeline/kafka/wire/varint.ts';
 
@@ -30,6 +31,13 @@ function asBuffer(value: WireMessage['value'] | undefined): Buffer | null {
   const target = Buffer.alloc(value.length);
   value.writeTo(target, 0);
   return target;
+}
+
+async function createZstdFrame(parts: readonly Buffer[]): Promise<Buffer[]> {
+  const packer = createZstdCompress();
+  for (const part of parts) packer.write(part);
+  packer.end();
+  return (await packer.toArray()) as Buffer[];
 }
 
 describe('record batch', () => {
@@ -124,6 +132,18 @@ describe('record batch', () => {
         }
       }),
     );
+  });
+});
+
+describe('the content size of a zstd frame', () => {
+  it.each([20, 255, 256, 257, 65_791, 65_792, 1_000_000])('is read for %i bytes', (length) => {
+    const frame = zstdCompressSync(randomBytes(length));
+    expect(zstdContentSize(frame)).toBe(length);
+  });
+
+  it('is not asked of a frame whose writer did not know it', async () => {
+    const streamed = Buffer.concat(await createZstdFrame([Buffer.alloc(5_000, 1), Buffer.alloc(70_000, 2)]));
+    expect(zstdContentSize(streamed)).toBeUndefined();
   });
 });
 
