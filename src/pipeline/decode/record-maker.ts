@@ -47,7 +47,7 @@ export class RecordMaker {
   }
 
   /**
-   * The records of a batch in their order, in slices: send one before asking for the next, so that the rows fetched
+   * The records of a batch in their order, of each key the last in its slice, in slices: send one before asking for the next, so that the rows fetched
    * for only one slice are in memory. The transactions of the batch must be visible to other sessions by now. Called
    * again with the same array, it makes the same again.
    */
@@ -64,12 +64,28 @@ export class RecordMaker {
         letters.push(...made.letters);
         if (made.waits || !gone.isEmpty) note(gone, change, made.waits);
       }
-      yield { records, letters };
+      yield { records: lastOfEachKey(records), letters };
     }
     const truncated = batch.flatMap(({ message }) => (message.kind === 'truncate' ? message.relations.map(({ shape }) => shape.table) : []));
     const letters = truncated.flatMap((table) => gone.takeTable(table)).map(({ letter }) => letter);
     if (letters.length > 0 && this.#options.truncatePolicy === 'ignore') yield { records: [], letters };
   }
+}
+
+/**
+ * Of several records of one key the last one, where that stood. They would be committed together, so no reader of the
+ * topic could ever see the others as the newest; and Dify writes a row three times within seconds. The last record of
+ * every key stays, in the order of the log, and so does the last of every document (docs/decisions/0014).
+ */
+function lastOfEachKey(records: readonly RowRecord[]): readonly RowRecord[] {
+  const last = new Map<string, RowRecord>();
+  for (const record of records) {
+    const { id, tenantId, createdAt } = record.key;
+    const name = `${record.table} ${id} ${tenantId} ${createdAt}`;
+    last.delete(name);
+    last.set(name, record);
+  }
+  return last.size === records.length ? records : [...last.values()];
 }
 
 function note(gone: GoneRows, { change, row, transaction }: WholeChange, letter: DeadLetter | null): void {

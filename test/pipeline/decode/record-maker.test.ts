@@ -101,3 +101,25 @@ test('more changes than can be remembered wait no longer, oldest first', async (
   await make(one, Array.from({ length: 20_003 }, (_, n) => update(n + 1, { id: id(n) })));
   expect(one.unexplained(0n as Lsn).map(({ letter }) => letter.key?.id)).toEqual([id(0), id(1), id(2)]);
 });
+
+describe('of several changes of a row in a batch the last one alone is published', () => {
+  const whole = (lsn: number, values: Values = {}): LoggedChange => logged({ kind: 'update', relation: runs, old: { kind: 'absent' }, tuple: tuple(values) }, transaction(lsn));
+  const moved = (lsn: number, from: Values, to: Values): LoggedChange => logged({ kind: 'update', relation: runs, old: oldKey(from), tuple: tuple(to) }, transaction(lsn));
+  const LATER = '2025-11-10 08:25:41.1234';
+  const said = ({ records }: { records: readonly RowRecord[] }): string[] => records.map(({ key, version, op }) => `${op} ${key.id === ID ? 'row' : 'other'} ${key.createdAt === LATER ? 'later ' : ''}${version & 0xffn}`);
+
+  test('where it stood', async () => {
+    expect(said(await make(maker(), [insert(10), insert(11, { id: OTHER_ID }), whole(12), whole(13)]))).toEqual(['insert other 11', 'update row 13']);
+  });
+
+  test('also where it is a delete, or an insert after one', async () => {
+    expect(said(await make(maker(), [insert(10), remove(11)]))).toEqual(['delete row 11']);
+    expect(said(await make(maker(), [insert(10), remove(11), insert(12)]))).toEqual(['insert row 12']);
+  });
+
+  test('of each key: a row that moves away and back leaves the other key deleted, and its value last', async () => {
+    const there = { createdAt: LATER };
+    expect(said(await make(maker(), [insert(10), moved(11, {}, there), moved(12, there, {})]))).toEqual(['delete row later 12', 'update row 12']);
+    expect(said(await make(maker(), [insert(10), moved(11, {}, there)]))).toEqual(['delete row 11', 'update row later 11']);
+  });
+});
