@@ -104,6 +104,38 @@ describe('a consumer', () => {
     expect(seen.items.map(textOf)).toEqual(['committed 0', 'committed 1', 'committed 2']);
   });
 
+  it('goes on with the other partitions while one is at work, and brings nothing more of that one before it is done', async () => {
+    const bench = await own();
+    const publisher = await bench.publisher();
+    const inPartition = (partition: number): string => {
+      let id = randomUUID();
+      while (partitionOf(id, PARTITIONS) !== partition) id = randomUUID();
+      return id;
+    };
+    const [stuckId, other] = [inPartition(0), inPartition(1)];
+    await publish(publisher, row(stuckId, 'first'));
+    const seen = new Seen<string>();
+    const release = Promise.withResolvers<void>();
+    let atWork = 0;
+    const consumer = bench.consumer(group());
+    await consumer.start(async ({ partition, records, table, nextOffset }) => {
+      if (partition === 0) expect(++atWork).toBe(1);
+      seen.add(...records.map(textOf));
+      if (records.some((record) => textOf(record) === 'first')) await release.promise;
+      if (partition === 0) atWork--;
+      await consumer.commit(table, partition, nextOffset);
+    });
+    await seen.until((all) => all.includes('first'));
+    for (const text of ['a', 'b', 'c']) {
+      await publish(publisher, row(stuckId, `stuck ${text}`), row(other, text));
+      await seen.until((all) => all.includes(text));
+    }
+    expect(seen.items).toEqual(['first', 'a', 'b', 'c']);
+    release.resolve();
+    await seen.until((all) => all.length >= 7);
+    expect(seen.items.slice(4)).toEqual(['stuck a', 'stuck b', 'stuck c']);
+  });
+
   it('delivers a record of 20 MiB beside small ones', async () => {
     const bench = await own();
     await publish(await bench.publisher(), row(randomUUID(), 'small'), row(randomUUID(), Buffer.alloc(20 * 1024 * 1024, 0x61)), row(randomUUID(), 'small'));
