@@ -30,7 +30,8 @@ const GETS_PER_SECOND = 10;
 const SEARCHES_PER_SECOND = 1;
 const GET_EVERY_MS = 2;
 const SEARCH_EVERY_MS = 25;
-const WARM_UP_SECONDS = 3;
+/** The servers compile the path of single rows anew when they have had nothing but bulks. */
+const WARM_UP_SECONDS = 15;
 const GIVE_UP_MS = 60_000;
 
 /** Single-row commits at a steady rate, and how long after each watched commit the document is there. */
