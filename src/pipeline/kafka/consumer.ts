@@ -97,7 +97,7 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
   const create = (): Consumer =>
     kafka.consumer({
       groupId: options.groupId, sessionTimeout, heartbeatInterval, rebalanceTimeout: Math.max(sessionTimeout, 30_000), allowAutoTopicCreation: false,
-      minBytes: 1, maxWaitTimeInMs: MAX_WAIT_MS, maxBytes: options.maxBytes ?? 4 << 20, maxBytesPerPartition: options.maxBytesPerPartition ?? 1 << 20,
+      minBytes: 1, maxWaitTimeInMs: MAX_WAIT_MS, maxBytes: options.maxBytes ?? 2 << 20, maxBytesPerPartition: options.maxBytesPerPartition ?? 1 << 20,
       readUncommitted: false, retry: { initialRetryTime: 100, retries: 8, maxRetryTime: 3_000, restartOnFailure: async () => false },
     });
 

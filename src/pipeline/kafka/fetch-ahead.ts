@@ -28,9 +28,9 @@ export interface GroupClass {
 }
 
 /** Unpacked bytes at work above which nothing more is asked for. */
-const AT_WORK_BYTES = 24 << 20;
+const AT_WORK_BYTES = 12 << 20;
 /** Packed bytes of an answer that comes on top of what is at work. */
-const AHEAD_BYTES = 2 << 20;
+const AHEAD_BYTES = 1 << 20;
 /** Pause after an answer without anything, while partitions are at work: as long as the broker would hold it otherwise. */
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 320;

@@ -32,11 +32,10 @@ export interface PublisherOptions {
 }
 
 /**
- * Every partition's share of a request is one batch. 1.5 MiB unpacked is some 300 rows, enough to pack well, and little
- * enough for a consumer that must take whole batches. A chunk of the backfill has 8 MiB, so that six partitions or more
- * take it in one request.
+ * Every partition's share of a request is one batch. 1 MiB unpacked is some 200 rows, enough to pack well, and little
+ * enough for a consumer that must take whole batches.
  */
-const LIMITS: RequestLimits = { batchBytes: 3 << 19, requestBytes: 12 << 20 };
+const LIMITS: RequestLimits = { batchBytes: 1 << 20, requestBytes: 8 << 20 };
 
 /** Bytes around a record in a batch: the batch's header, lengths, and what the codec may add to bytes that do not pack. */
 export const OVERHEAD = 256 * 1024;

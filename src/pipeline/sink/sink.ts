@@ -65,7 +65,7 @@ export interface BatchContext {
 
 const MAX_BULK_ITEMS = 5_000;
 /** Of all partitions: enough to keep Elasticsearch at work while others are made, few enough to bound the memory of their bodies. */
-const BULKS_AT_ONCE = 4;
+const BULKS_AT_ONCE = 3;
 /** A backfill meets new indices all the time. */
 const TEMPLATES_TRUST_MS = 10_000;
 export const DEFAULT_SEARCH_TEXT_BYTES = 32 * 1024;

@@ -80,7 +80,7 @@ it('asks at once for what is not at work, and patiently for all when nothing is'
 
 it('asks for nothing more while too many bytes are at work', async () => {
   const { group, work, fetcher, running, asked } = opened();
-  (await asked(0)).answer([batchOf(0, 30 << 20)]);
+  (await asked(0)).answer([batchOf(0, 13 << 20)]);
   await until(() => work.get(0));
   await new Promise((done) => setTimeout(done, 50));
   expect(group.asked).toHaveLength(1);
