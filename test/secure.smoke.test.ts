@@ -1,9 +1,11 @@
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Client } from '@elastic/elasticsearch';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { freePort } from '../scripts/local/ports.ts';
+import { rightsNeeded } from '../src/ops/check/elasticsearch/facts.ts';
 import { edgeCaseRows } from './support/dify/edge-cases.ts';
 import { insertRows } from './support/dify/copy.ts';
 import { loadDataset } from './support/dify/generator.ts';
@@ -31,6 +33,7 @@ let metrics = '';
 const expired: Expired[] = [];
 /** What the program said in all of this, for the search for secrets. */
 const said: string[] = [];
+const keys: string[] = [];
 
 beforeAll(async () => {
   const servers = await Promise.all([own.postgres({ version: '15', secure: true }), own.kafka({ secure: true }), own.elasticsearch({ version: '8', secure: true })]);
@@ -102,6 +105,48 @@ describe('PostgreSQL 15, Kafka and Elasticsearch 8 with TLS and passwords', () =
   });
 });
 
+describe('an API key of Elasticsearch', () => {
+  const security = async <T>(method: string, path: string, body: object): Promise<T> => {
+    const elastic = new Client({ node: JSON.parse(env['ELASTICSEARCH_HOSTS']!)[0], auth: { username: env['ELASTICSEARCH_USERNAME']!, password: env['ELASTICSEARCH_PASSWORD']! }, tls: { ca: readFileSync(env['ELASTICSEARCH_CA_CERTS']!) } });
+    try {
+      return await elastic.transport.request<T>({ method, path, body });
+    } finally {
+      await elastic.close();
+    }
+  };
+  /** As the operator's guide has it, for another prefix. */
+  const guide = readFileSync(join(import.meta.dirname, '../docs/05-operations.md'), 'utf8');
+  const documented = JSON.parse(/_security\/api_key .* -d '(.*?)'/s.exec(guide)![1]!.replace('dify-*', 'keyed-*')).role_descriptors['dify-es'];
+  const makeKey = (rights: object): Promise<{ id: string; encoded: string }> => security('POST', '/_security/api_key', { name: 'dify-es', role_descriptors: { 'dify-es': rights } });
+  /** No user and no password beside it. */
+  const withKey = (encoded: string): Record<string, string> => ({ ELASTICSEARCH_USERNAME: '', ELASTICSEARCH_PASSWORD: '', ELASTICSEARCH_API_KEY: encoded, ELASTICSEARCH_INDEX_PREFIX: 'keyed', KAFKA_CONSUMER_GROUP: 'keyed' });
+
+  it('with the rights of the guide, and no more, is enough for a sink', async () => {
+    expect(documented).toEqual({ cluster: rightsNeeded('keyed').cluster, indices: rightsNeeded('keyed').index });
+    const { id, encoded } = await makeKey(documented);
+    keys.push(encoded);
+    const sink = new Program({ ...env, ...withKey(encoded) }, ['sink']);
+    try {
+      await sink.said('joined the consumer group', 240_000);
+      await expect.poll(() => runOracle({ ...settingsFrom(env), prefix: 'keyed', list: 5 }), { timeout: 240_000, interval: 1_000 }).toMatchObject({ equal: true });
+      said.push(...sink.stderr);
+    } finally {
+      await sink.kill9();
+    }
+    expect(await answer(['search', 'word'], withKey(encoded))).toMatchObject({ code: 0 });
+    await security('DELETE', '/_security/api_key', { ids: [id] });
+    const { code, fault } = await answer(['search', 'word'], withKey(encoded));
+    expect([code, fault[0]]).toEqual([2, expect.stringContaining('refuses the credentials')]);
+  }, LIMIT_MS);
+
+  it('with less is told what is missing', async () => {
+    const { encoded } = await makeKey({ cluster: ['monitor'], indices: [{ names: ['keyed-*'], privileges: ['read'] }] });
+    keys.push(encoded);
+    const { stdout } = await answer(['check'], withKey(encoded));
+    expect(stdout).toMatch(/manage_index_templates/);
+  });
+});
+
 const ELASTIC = ['search', 'word'];
 const KAFKA = ['dlq', 'list'];
 const POSTGRES = ['migrate', '--dry-run'];
@@ -145,7 +190,7 @@ describe('in the end', () => {
     const processes = readFileSync(`/proc/${running.pid}/cmdline`, 'utf8');
     const everything = [...said, running.stdout, ...running.stderr, await (await fetch(metrics)).text(), processes].join('\n');
     expect(everything).toContain('dify_es_');
-    const secrets = [env['DB_PASSWORD']!, env['KAFKA_SASL_PASSWORD']!, env['ELASTICSEARCH_PASSWORD']!, 'falsch-1', 'ZmFsc2NoOjI=', 'falsch-3', 'falsch-4'];
+    const secrets = [env['DB_PASSWORD']!, env['KAFKA_SASL_PASSWORD']!, env['ELASTICSEARCH_PASSWORD']!, 'falsch-1', 'ZmFsc2NoOjI=', 'falsch-3', 'falsch-4', ...keys];
     for (const secret of secrets) {
       expect(secret.length).toBeGreaterThan(5);
       for (const form of [secret, encodeURIComponent(secret), Buffer.from(secret).toString('base64')]) expect(everything.includes(form), `a secret of ${secret.length} characters`).toBe(false);

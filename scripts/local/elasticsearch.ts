@@ -5,6 +5,7 @@ import { SHORT_LIVED, controlServer, endedEarly } from './server.ts';
 import type { LocalServer, ServerOptions } from './server.ts';
 import { foldersOf } from './folders.ts';
 import { findJava } from './java.ts';
+import { addMailAnalysis } from './mail-analysis.ts';
 import { cached, unpackArtifact } from './maven.ts';
 import { choosePort } from './ports.ts';
 import type { Secrets } from './secure.ts';
@@ -33,7 +34,10 @@ export async function startElasticsearch(options: ElasticsearchOptions = {}): Pr
   const javaHome = findJava(`Elasticsearch ${full}`, java, user);
   const { dir, home, logFile, remove } = foldersOf('es', version, options, user);
   const port = await choosePort('Elasticsearch', '--es-port', options.port, readState(dir, 'es')?.port);
-  const software = await cached(`elasticsearch-${full}`, user, (target) => fetchInto(target, full));
+  const software = await cached(`elasticsearch-${full}-mail`, user, async (target) => {
+    await fetchInto(target, full);
+    await addMailAnalysis(target, { full, java }, javaHome);
+  });
   const secrets = options.secure ? await secretsOf(dir) : undefined;
   const url = `${secrets === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   const pidFile = join(home, 'es.pid');

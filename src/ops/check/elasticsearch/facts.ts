@@ -82,15 +82,19 @@ export async function readBlocks(client: Client, prefix: string): Promise<{ inde
   return Object.entries(answer).flatMap(([index, { settings }]) => Object.entries(settings ?? {}).filter(([name, value]) => /^index\.blocks\.(read_only|write|metadata)/.test(name) && value === 'true').map(([block]) => ({ index, block })));
 }
 
-/** What the role lacks; null where security is off and everybody may do everything. */
-export async function readMissingRights(client: Client, prefix: string): Promise<string[] | null> {
-  interface Answer { cluster: Record<string, boolean>; index: Record<string, Record<string, boolean>> }
-  const body = {
+/** What a user or an API key needs, as `_has_privileges` has it; an API key calls `index` `indices`. */
+export function rightsNeeded(prefix: string): { readonly cluster: readonly string[]; readonly index: readonly { readonly names: readonly string[]; readonly privileges: readonly string[] }[] } {
+  return {
     cluster: ['monitor', 'manage_index_templates'],
     index: [{ names: [`${prefix}-*`], privileges: ['auto_configure', 'create_index', 'index', 'delete', 'read', 'view_index_metadata', 'maintenance', 'manage'] }],
   };
+}
+
+/** What the role lacks; null where security is off and everybody may do everything. */
+export async function readMissingRights(client: Client, prefix: string): Promise<string[] | null> {
+  interface Answer { cluster: Record<string, boolean>; index: Record<string, Record<string, boolean>> }
   try {
-    const answer = await client.transport.request<Answer>({ method: 'POST', path: '/_security/user/_has_privileges', body });
+    const answer = await client.transport.request<Answer>({ method: 'POST', path: '/_security/user/_has_privileges', body: rightsNeeded(prefix) });
     const lacking = (rights: Record<string, boolean>): string[] => Object.entries(rights).filter(([, has]) => !has).map(([name]) => name);
     return [...lacking(answer.cluster), ...Object.values(answer.index).flatMap((rights) => lacking(rights).map((name) => `${name} on ${prefix}-*`))];
   } catch (error) {
