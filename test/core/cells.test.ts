@@ -100,7 +100,8 @@ describe('places', () => {
   const filled = (cells: Cells | Tuple, mark: number): void => {
     for (let index = 0; index < cells.length; index++) cells.put(index, mark, mark + index);
   };
-  const places = (cells: Cells | Tuple): number[][] => Array.from({ length: cells.length }, (_, index) => [cells.start(index), cells.end(index)]);
+  /** The first cell whose place is not what `filled` gave it. */
+  const foreign = (cells: Cells | Tuple, mark: number): number | undefined => Array.from({ length: cells.length }, (_, index) => index).find((index) => cells.start(index) !== mark || cells.end(index) !== mark + index);
 
   test('are never handed out twice, whoever asks for how many in which order', () => {
     const length = fc.oneof({ weight: 20, arbitrary: fc.nat(60) }, { weight: 2, arbitrary: fc.integer({ min: 1_000, max: 5_000 }) }, { weight: 1, arbitrary: fc.constantFrom(ROOM_CELLS - 1, ROOM_CELLS, ROOM_CELLS + 1, 20_000) });
@@ -109,7 +110,7 @@ describe('places', () => {
         // All have their room before the first writes, and all have written before the first is looked at.
         const rows = asked.map(([count, ofChange]) => (ofChange ? Tuple : Cells).room(Buffer.alloc(0), count));
         for (const [mark, cells] of rows.entries()) filled(cells, mark);
-        for (const [mark, cells] of rows.entries()) expect(places(cells)).toEqual(Array.from({ length: cells.length }, (_, index) => [mark, mark + index]));
+        for (const [mark, cells] of rows.entries()) expect(foreign(cells, mark)).toBeUndefined();
       }),
       { numRuns: 50 },
     );

