@@ -32,6 +32,8 @@ afterEach(async () => {
 });
 
 const start = (overrides: StreamOverrides = {}): RunningStream => (stream = startStream(here, kafka, overrides));
+/** Each change a batch of its own: of several changes of a row in one batch the last alone is published. */
+const ONE_BY_ONE: StreamOverrides = { options: { batch: { maxChanges: 1, maxBytes: 1 << 20, maxDelayMs: 5 } } };
 const update = (id: string, what: string): Promise<unknown> => client.query(`UPDATE workflow_runs SET ${what} WHERE id = $1`, [id]);
 const operations = (): string[] => kafka.records.map(({ op }) => op);
 
@@ -40,7 +42,7 @@ async function expectEqual(): Promise<void> {
 }
 
 test('inserts, updates and deletes arrive as whole rows, with the commit LSN as version and in the order of the log', async () => {
-  const running = start();
+  const running = start(ONE_BY_ONE);
   const graph = longText();
   const kept = await insertRun(client, { graph, inputs: 'naïve – 漢字 🦉' });
   const deleted = await insertRun(client, { graph });
@@ -71,7 +73,7 @@ describe('unchanged TOAST is filled', () => {
   });
 
   test('from the rows just seen: nothing is asked of the table', async () => {
-    const running = start();
+    const running = start(ONE_BY_ONE);
     const id = await insertRun(client, { graph });
     await running.drained(client);
     // Were the table asked, the answer would be this newer text.
@@ -179,7 +181,7 @@ describe('unchanged TOAST is filled', () => {
 });
 
 test('a row that changes tenant, month or id is a tombstone under the old key and then a value under the new one', async () => {
-  const running = start();
+  const running = start(ONE_BY_ONE);
   const id = await insertRun(client, { graph: longText() });
   await update(id, `tenant_id = '${OTHER_TENANT}'`);
   await update(id, `created_at = '2025-11-30 23:59:59.999999'`);
