@@ -21,7 +21,8 @@ import { isolate } from '../../support/servers.ts';
  */
 const here = isolate(import.meta.filename);
 const PARTITIONS = 2;
-const pipeline = new Pipeline({ ...here.env, KAFKA_PARTITIONS: String(PARTITIONS) });
+/** Each change a batch of its own: of several changes of a row in one batch the last alone is published. */
+const pipeline = new Pipeline({ ...here.env, KAFKA_PARTITIONS: String(PARTITIONS), STREAM_BATCH_BYTES: '1' });
 const names = topicNames(here.topicPrefix);
 const kafka = createKafka({ brokers: here.brokers, clientId: 'test' }, pino({ level: 'silent' }));
 let db: pg.Client;
