@@ -133,7 +133,8 @@ describe('an API key of Elasticsearch', () => {
     } finally {
       await sink.kill9();
     }
-    expect(await answer(['search', 'word'], withKey(encoded))).toMatchObject({ code: 0 });
+    // 1: no run has the word; the key was taken
+    expect(await answer(['search', 'word'], withKey(encoded))).toMatchObject({ code: 1, fault: [] });
     await security('DELETE', '/_security/api_key', { ids: [id] });
     const { code, fault } = await answer(['search', 'word'], withKey(encoded));
     expect([code, fault[0]]).toEqual([2, expect.stringContaining('refuses the credentials')]);
