@@ -138,7 +138,10 @@ async function expectDocuments(installation: Installation, rows: number): Promis
   if (documents !== rows) throw new Error(`${rows} rows and ${documents} documents\n${installation.pipeline.describe()}`);
 }
 
+/** The folders of this installation alone: of another one's topics Kafka may be removing them. */
 function bytesOfTopics({ ground, prefix }: Installation): number {
-  const logs = readdirSync(ground.kafkaHome, { recursive: true, encoding: 'utf8' }).filter((path) => path.includes(`${prefix}.cdc.`) && path.endsWith('.log'));
-  return logs.reduce((sum, path) => sum + statSync(join(ground.kafkaHome, path)).size, 0);
+  const data = join(ground.kafkaHome, 'data');
+  const partitions = readdirSync(data).filter((folder) => folder.startsWith(`${prefix}.cdc.`));
+  const logs = partitions.flatMap((folder) => readdirSync(join(data, folder)).filter((file) => file.endsWith('.log')).map((file) => join(data, folder, file)));
+  return logs.reduce((sum, path) => sum + statSync(path).size, 0);
 }

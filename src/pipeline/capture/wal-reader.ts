@@ -29,6 +29,9 @@ export interface WalReaderOptions {
   readonly log: Logger;
 }
 
+/** Events that were taken and still stand before the queue. More of them than it ever holds, so that moving it costs little. */
+const TAKEN_AT_MOST = 1 << 16;
+
 /** What node-postgres has and its types do not tell. */
 type ReplicationClient = Client & { readonly processID: number; readonly connection: { readonly stream: Socket } };
 
@@ -115,8 +118,9 @@ export class WalReader {
     const event = this.#queue[this.#head];
     if (event === undefined) return undefined;
     this.#queue[this.#head++] = undefined as never;
-    if (this.#head === this.#queue.length) {
-      this.#queue = [];
+    // Under load it is never empty, and one transaction may have millions of changes.
+    if (this.#head >= TAKEN_AT_MOST || this.#head === this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#head);
       this.#head = 0;
     }
     this.#bytes -= event.bytes;

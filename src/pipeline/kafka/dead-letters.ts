@@ -119,7 +119,12 @@ export interface LetterWriter {
 export function createLetterWriter(kafka: KafkaClient, names: TopicNames): LetterWriter {
   const writer = createIdempotentWriter(kafka, names.dlq);
   return {
-    park: async (letters) => void (await Promise.all(letters.map((letter) => writer.send(letterRecord(letter, new Date()))))),
+    async park(letters) {
+      // All of them, also when one has failed: the writer still has the others' values, and their memory is the caller's.
+      const sent = await Promise.allSettled(letters.map((letter) => writer.send(letterRecord(letter, new Date()))));
+      const failed = sent.find((one) => one.status === 'rejected');
+      if (failed) throw failed.reason;
+    },
     close: () => writer.close(),
   };
 }

@@ -1,5 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { release } from '../../core/release.ts';
+import type { DecodedMessage } from './wire/decode-batches.ts';
 
 /*
  * kafkajs hands an answer to Fetch to its workers and asks again when the last of them is through: while one partition
@@ -13,7 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 interface FetchedBatch {
   readonly topic: string;
   readonly partition: number;
-  readonly rawMessages: readonly { readonly value: Buffer | null }[];
+  readonly rawMessages: readonly Pick<DecodedMessage, 'value' | 'batchContext'>[];
 }
 
 interface Group {
@@ -90,6 +92,7 @@ export function createFetcher({ nodeId, workerQueue, partitionAssignments, fetch
       partitionAssignments.delete(name);
       bytesAtWork -= bytes;
       releaseOf.get(batch)?.();
+      for (const memory of new Set(batch.rawMessages.flatMap(({ batchContext }) => batchContext.memory ?? []))) release(memory);
       atWork.delete(done);
     });
     atWork.add(done);

@@ -4,9 +4,10 @@ import { createFetcher, type GroupClass, mendConsumerGroup } from './fetch-ahead
 import { type AbortedTransaction, withoutAborted } from './wire/aborted.ts';
 import { type DecodedMessage, decodeBatches } from './wire/decode-batches.ts';
 import { encodeBatch, type WireMessage } from './wire/encode-batch.ts';
+import { frameRequest } from './wire/request-frame.ts';
 
 /*
- * kafkajs with seven of its modules replaced or mended; see docs/decisions/0005 and 0015. Everything here takes kafkajs from this file, and
+ * kafkajs with eight of its modules replaced or mended; see docs/decisions/0005, 0015 and 0016. Everything here takes kafkajs from this file, and
  * never by its name: a copy loaded elsewhere has the old modules.
  *
  *   requestQueue             set a timer in the past after every answer (TimeoutNegativeWarning on Node 24)
@@ -14,13 +15,14 @@ import { encodeBatch, type WireMessage } from './wire/encode-batch.ts';
  *   fetch/v4/decodeMessages  unpacked without a bound and stood still before an emptied batch, see wire/decode-batches.ts
  *   groupMessagesPerPartition  copied a partition's messages anew for each one of them
  *   produce/v3/request       three quarters of the CPU of a produced record, see wire/encode-batch.ts
+ *   protocol/request         copied each request twice into cleared buffers, see wire/request-frame.ts
  *   consumer/fetcher, consumer/consumerGroup  nothing was fetched while a batch was at work, see fetch-ahead.ts
  *
  * kafkajs 2.2.4 is its last release, so these modules do not move; a test loads each and fails when one is missing.
  */
 
 type KafkaJs = typeof import('kafkajs');
-type Module = 'network/requestQueue' | 'consumer/filterAbortedMessages' | 'consumer/fetcher' | 'producer/groupMessagesPerPartition' | 'protocol/requests/fetch/v4/decodeMessages' | 'protocol/requests/produce/v3/request';
+type Module = 'network/requestQueue' | 'consumer/filterAbortedMessages' | 'consumer/fetcher' | 'producer/groupMessagesPerPartition' | 'protocol/request' | 'protocol/requests/fetch/v4/decodeMessages' | 'protocol/requests/produce/v3/request';
 
 /** Unpacked bytes taken from one partition of one answer, before the rest is left for the next fetch. */
 const UNPACK_BUDGET = 4 * 1024 * 1024;
@@ -39,8 +41,7 @@ interface Encoder {
   writeString(value: string | null): Encoder;
   writeInt16(value: number): Encoder;
   writeInt32(value: number): Encoder;
-  writeBytes(value: Buffer): Encoder;
-  writeArray(encoders: readonly Encoder[]): Encoder;
+  readonly buffer: Buffer;
 }
 
 interface ProduceArguments {
@@ -68,6 +69,7 @@ function load(): { kafkajs: KafkaJs; Batch: BatchConstructor } {
   mendRequestQueue(require(src('network/requestQueue')) as RequestQueueClass);
   replace('consumer/filterAbortedMessages', filterAbortedMessages);
   replace('producer/groupMessagesPerPartition', groupMessagesPerPartition);
+  replace('protocol/request', frameRequest);
   replace('protocol/requests/fetch/v4/decodeMessages', decodeMessages);
   replace('protocol/requests/produce/v3/request', produceRequest(require(src('protocol/encoder')) as new () => Encoder, (require(src('protocol/requests/apiKeys')) as { Produce: number }).Produce));
   replace('consumer/fetcher', createFetcher);
@@ -135,19 +137,18 @@ function produceRequest(EncoderClass: new () => Encoder, apiKey: number) {
     apiVersion: 3,
     apiName: 'Produce',
     expectResponse: () => acks !== 0,
-    encode: async (): Promise<Encoder> => {
-      const timestampMs = Date.now();
-      const options = { compression, transactional: transactionalId !== null, producerId: BigInt(producerId.toString()), producerEpoch, timestampMs };
+    encode: async (): Promise<{ pieces: Buffer[] }> => {
+      const options = { compression, transactional: transactionalId !== null, producerId: BigInt(producerId.toString()), producerEpoch, timestampMs: Date.now() };
       const topics = topicData.map(async ({ topic, partitions }) => {
-        const encoded = partitions.map(async ({ partition, firstSequence = 0, messages }) =>
-          new EncoderClass().writeInt32(partition).writeBytes(await encodeBatch(messages, { ...options, firstSequence })),
-        );
-        return new EncoderClass().writeString(topic).writeArray(await Promise.all(encoded));
+        const batches = await Promise.all(partitions.map(({ firstSequence = 0, messages }) => encodeBatch(messages, { ...options, firstSequence })));
+        const head = new EncoderClass().writeString(topic).writeInt32(partitions.length).buffer;
+        return [head, ...partitions.flatMap(({ partition }, index) => [new EncoderClass().writeInt32(partition).writeInt32(batches[index]!.length).buffer, batches[index]!])];
       });
-      const request = new EncoderClass().writeString(transactionalId).writeInt16(acks).writeInt32(timeout).writeArray(await Promise.all(topics));
+      const head = new EncoderClass().writeString(transactionalId).writeInt16(acks).writeInt32(timeout).writeInt32(topics.length).buffer;
+      const pieces = [head, ...(await Promise.all(topics)).flat()];
       // kafkajs writes to the socket in the microtasks that follow; this comes after them.
       if (writtenListeners.size > 0) setImmediate(() => writtenListeners.forEach((listener) => listener()));
-      return request;
+      return { pieces };
     },
   });
 }

@@ -2,16 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { identityIndexName } from '../../../src/ops/setup/names.ts';
-import { LOCK_TIMEOUT_MS } from '../../../src/ops/setup/sql.ts';
 import { dropDifySchema } from '../../support/dify/schema.ts';
 import { isolate } from '../../support/servers.ts';
-import { expectUntouched, freshDatabase, ONE, open, proveDifyWrites, runSetup, runTeardown, sourceShape, startTraffic } from '../support/source.ts';
+import { expectUntouched, freshDatabase, HELD_MS, ONE, open, proveDifyWrites, runSetup, runTeardown, sourceShape, startTraffic } from '../support/source.ts';
 
 const here = isolate(import.meta.filename);
 const TABLES = ['workflow_app_logs', 'workflow_node_execution_offload', 'workflow_node_executions', 'workflow_runs'];
 const ALL_INDEXES = Object.fromEntries(['workflow_runs', 'workflow_app_logs', 'workflow_node_executions', 'workflow_node_execution_offload'].map((table) => [table, `dify_es_identity_${table}`]));
-/** Far above LOCK_TIMEOUT_MS: what a busy machine takes must not look like waiting for a lock. */
-const HELD_MS = 8 * LOCK_TIMEOUT_MS;
 let client: pg.Client;
 
 beforeAll(async () => {

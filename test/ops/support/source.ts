@@ -5,12 +5,16 @@ import { TABLES } from '../../../src/core/contracts.ts';
 import type { SourceNames } from '../../../src/ops/setup/fitness.ts';
 import { openSession } from '../../../src/ops/setup/session.ts';
 import { readSource, requireReady, setUpSource } from '../../../src/ops/setup/source.ts';
+import { LOCK_TIMEOUT_MS } from '../../../src/ops/setup/sql.ts';
 import { readTables } from '../../../src/ops/setup/source-state.ts';
 import type { StepReport } from '../../../src/ops/setup/step.ts';
 import { readRemains, requireRemovable, tearDownSource } from '../../../src/ops/teardown/source.ts';
 import { loadDataset } from '../../support/dify/generator.ts';
 import { createDifySchema, dropDifySchema, type Release } from '../../support/dify/schema.ts';
 import type { Isolation } from '../../support/servers.ts';
+
+/** How long a test holds a lock. Far above LOCK_TIMEOUT_MS: what a busy machine takes must not look like waiting for it. */
+export const HELD_MS = 8 * LOCK_TIMEOUT_MS;
 
 export async function open(url: string, name = 'test'): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url, application_name: name });

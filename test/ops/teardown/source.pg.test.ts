@@ -2,14 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { TABLES } from '../../../src/core/contracts.ts';
-import { LOCK_TIMEOUT_MS } from '../../../src/ops/setup/sql.ts';
 import { isolate } from '../../support/servers.ts';
-import { expectUntouched, freshDatabase, open, proveDifyWrites, runSetup, runTeardown, sourceShape, startTraffic } from '../support/source.ts';
+import { expectUntouched, freshDatabase, HELD_MS, open, proveDifyWrites, runSetup, runTeardown, sourceShape, startTraffic } from '../support/source.ts';
 
 const here = isolate(import.meta.filename);
 const ALL_INDEXES = Object.fromEntries(TABLES.map((table) => [table, `dify_es_identity_${table}`]));
-/** Far above LOCK_TIMEOUT_MS: what a busy machine takes must not look like waiting for a lock. */
-const HELD_MS = 8 * LOCK_TIMEOUT_MS;
 let client: pg.Client;
 
 beforeAll(async () => {

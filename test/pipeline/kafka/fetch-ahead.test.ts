@@ -6,7 +6,8 @@ import { createFetcher, type GroupClass, mendConsumerGroup } from '../../../src/
  * brokers answer so, is for the tests with servers (consumer.kafka.test.ts).
  */
 type Batch = Awaited<ReturnType<GroupClass['prototype']['fetch']>>[number];
-const batchOf = (partition: number, bytes = 10): Batch => ({ topic: 'runs', partition, rawMessages: bytes < 0 ? [] : [{ value: Buffer.alloc(bytes) }] });
+const batchContext = { producerId: '1', inTransaction: true, isControlBatch: false };
+const batchOf = (partition: number, bytes = 10): Batch => ({ topic: 'runs', partition, rawMessages: bytes < 0 ? [] : [{ value: Buffer.alloc(bytes), batchContext }] });
 
 interface Asked {
   readonly partitions: readonly number[];
@@ -120,4 +121,18 @@ it('lets go of what came after it was stopped', async () => {
   expect(work.size).toBe(0);
   void group.fetch(1);
   expect((await asked(1)).partitions).toEqual([0, 1, 2]);
+});
+
+it('gives the memory of a batch back when its handler has ended, and not before', async () => {
+  const { work, fetcher, running, asked } = opened();
+  const memory = Buffer.alloc(200_000, 1);
+  const rawMessages = [0, 100].map((at) => ({ value: memory.subarray(at, at + 100), batchContext: { ...batchContext, memory } }));
+  (await asked(0)).answer([{ topic: 'runs', partition: 0, rawMessages }]);
+  const second = await asked(1);
+  expect(rawMessages.map(({ value }) => value.length)).toEqual([100, 100]);
+  work.get(0)!.resolve();
+  const stopped = fetcher.stop();
+  second.answer([]);
+  await Promise.all([stopped, running]);
+  expect(rawMessages.map(({ value }) => value.length)).toEqual([0, 0]);
 });

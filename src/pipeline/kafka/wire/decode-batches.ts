@@ -12,7 +12,13 @@ export interface DecodedMessage {
   readonly value: Buffer | null;
   readonly headers: Record<string, Buffer>;
   readonly isControlRecord: boolean;
-  readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean; readonly isControlBatch: boolean };
+  readonly batchContext: {
+    readonly producerId: string;
+    readonly inTransaction: boolean;
+    readonly isControlBatch: boolean;
+    /** What the views of the batch's records lie in, where it was unpacked for them alone. */
+    readonly memory?: Buffer;
+  };
 }
 
 /** Of a zstd frame: magic 4, descriptor 1, window 1, dictionary id 4, content size 8 bytes. */
@@ -57,15 +63,17 @@ function decodeBatch(batch: Buffer, messages: DecodedMessage[]): number {
   // Exact up to 2^53 records in a partition.
   const baseOffset = Number(batch.readBigInt64BE(AT.baseOffset));
   const lastOffset = baseOffset + batch.readInt32BE(AT.lastOffsetDelta);
+  const packed = batch.subarray(AT.records);
+  const records = unpack(packed, attributes & CODEC_MASK);
   const context = {
     producerId: batch.readBigInt64BE(AT.producerId).toString(),
     inTransaction: (attributes & TRANSACTIONAL) !== 0,
     isControlBatch: (attributes & CONTROL) !== 0,
+    ...(records === packed ? {} : { memory: records }),
   };
   const appendTime = (attributes & LOG_APPEND_TIME) !== 0;
   const timestamp = Number(batch.readBigInt64BE(appendTime ? AT.maxTimestamp : AT.baseTimestamp));
   const stamp = String(timestamp);
-  const records = unpack(batch.subarray(AT.records), attributes & CODEC_MASK);
   const count = batch.readInt32BE(AT.count);
   const cursor = { at: 0 };
   const last: LastHeaders = { start: 0, end: 0, headers: NO_HEADERS };

@@ -1,5 +1,6 @@
 import { promisify } from 'node:util';
 import { constants, gzip, gzipSync, zstdCompress, zstdCompressSync } from 'node:zlib';
+import { release } from '../../../core/release.ts';
 import { AT, CODEC, LOG_OVERHEAD, MAGIC, TRANSACTIONAL } from './batch-format.ts';
 import { crc32c } from './crc32c.ts';
 import { sizeOfVarint, writeVarint } from './varint.ts';
@@ -54,6 +55,7 @@ export async function encodeBatch(messages: readonly WireMessage[], options: Bat
     const packed = await compress(scratch.subarray(0, rawSize), codec);
     const batch = Buffer.allocUnsafeSlow(AT.records + packed.length);
     batch.set(packed, AT.records);
+    release(packed);
     return finish(batch, messages.length, codec, options);
   } finally {
     giveBack(scratch);
