@@ -18,7 +18,7 @@ export const USAGE = `usage: npm run bench [-- options]
   --search-text       the pipeline writes search_text; the raw documents never have it
   --pairs N           raw and pipeline in turns, so many times (default 5)
   --sweep LIST        MB x connections tried for the limit (default 2x2,4x2,8x1,8x2,8x4,16x2)
-  --changes N         transactions of Dify's pattern for the catch-up, 0: leave it out (default 20000)
+  --changes N         transactions of Dify's pattern for the catch-up, 0: leave it out (default 60000)
   --rates LIST        writes a second for the latency, empty: leave it out (default 50,500)
   --seconds N         of each rate (default 20)
   --scale             1x, 3x and 10x of the rows, backfill only, and how the figures grow
@@ -90,7 +90,7 @@ function parse(args: readonly string[]) {
         'search-text': { type: 'boolean', default: false },
         pairs: { type: 'string', default: '5' },
         sweep: { type: 'string', default: '2x2,4x2,8x1,8x2,8x4,16x2' },
-        changes: { type: 'string', default: '20000' },
+        changes: { type: 'string', default: '60000' },
         rates: { type: 'string', default: '50,500' },
         seconds: { type: 'string', default: '20' },
         scale: { type: 'boolean', default: false },
