@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { ELASTICSEARCH_RELEASES, nodeSettings } from '../scripts/local/elasticsearch.ts';
+import { DEVELOPMENT_SETTINGS } from '../scripts/local/instance.ts';
 import { KAFKA_VERSION, brokerSettings } from '../scripts/local/kafka.ts';
 import { allOptions, OPTIONS } from '../src/config/options.ts';
 
@@ -73,9 +74,10 @@ describe('the ports and variables', () => {
   });
 
   it('that the containers of the tests get are those of docker-compose.yml', () => {
-    const given = /withEnvironment\(\{([^}]*)\}/.exec(read('scripts/test/containers.ts'))?.[1] ?? '';
-    const names = [...given.matchAll(/(\w+):/g)].map(([, name]) => name);
-    expect(names).toEqual(['DB_PORT', 'KAFKA_PORT', 'ELASTICSEARCH_PORT']);
+    const given = /withEnvironment\(\{ \.\.\.ROLE, ([^}]*)\}/.exec(read('scripts/test/containers.ts'))?.[1] ?? '';
+    const role = /const ROLE = \{([^}]*)\}/.exec(read('scripts/test/containers.ts'))?.[1] ?? '';
+    const names = [...`${role},${given}`.matchAll(/(\w+):/g)].map(([, name]) => name);
+    expect(names).toEqual(['DB_USERNAME', 'DB_PASSWORD', 'DB_DATABASE', 'DB_PORT', 'KAFKA_PORT', 'ELASTICSEARCH_PORT']);
     for (const name of names) expect(read('docker-compose.yml')).toContain(`\${${name}:-`);
   });
 });
@@ -83,6 +85,10 @@ describe('the ports and variables', () => {
 describe('the settings', () => {
   it('of PostgreSQL allow logical replication', () => {
     expect(service('postgres').command).toEqual(expect.arrayContaining(['wal_level=logical', 'max_replication_slots=20']));
+  });
+
+  it('of PostgreSQL bound the WAL that a slot holds back, as those of the local one: `check` fails without', () => {
+    expect(service('postgres').command).toContain(`max_slot_wal_keep_size=${DEVELOPMENT_SETTINGS.pg?.['max_slot_wal_keep_size']}`);
   });
 
   it('of Kafka are those of the local broker, addresses aside', () => {

@@ -10,9 +10,14 @@ export interface DemoFigures {
   readonly equal: boolean;
 }
 
+interface Slot {
+  readonly lagBytes: number | null;
+  readonly lagSeconds: number | null;
+}
+
 /** The parts of `status --json` that are shown here; a part that could not be read has no value. */
 interface Status {
-  readonly source?: { readonly value?: { readonly slot: { readonly lagBytes: number | null; readonly lagSeconds: number | null } | null } };
+  readonly source?: { readonly value?: { readonly slot: Slot | null } };
   readonly elasticsearch?: { readonly value?: { readonly indices: readonly { readonly index: string; readonly documents: number; readonly bytes: number }[] } };
 }
 
@@ -27,11 +32,15 @@ export async function closingReport(env: Readonly<Record<string, string | undefi
     '── Report',
     `backfill      ${formatCount(loaded.totalRows)} rows in ${formatDuration(migrateSeconds)}: ${formatCount(loaded.totalRows / migrateSeconds)} rows/s, ${formatBytes(loaded.textBytes / migrateSeconds)}/s`,
     `live writer   ${formatCount(figures.transactions)} transactions meanwhile`,
-    ...(slot ? [`lag           ${formatBytes(slot.lagBytes ?? 0)}, ${(slot.lagSeconds ?? 0).toFixed(1)} s`] : []),
+    `lag           ${slot ? lagOf(slot) : 'unknown: there is no slot'}`,
     `documents     ${formatCount(indices.reduce((sum, { documents }) => sum + documents, 0))} in ${indices.length} indices`,
     ...indices.map(({ index, documents, bytes }) => `              ${formatCount(documents).padStart(8)}  ${formatBytes(bytes).padStart(9)}  ${index}`),
     `whole demo    ${formatDuration(figures.totalSeconds)}`,
     figures.equal ? 'equal' : 'NOT EQUAL',
   ];
   return lines.join('\n');
+}
+
+function lagOf({ lagBytes, lagSeconds }: Slot): string {
+  return `${lagBytes === null ? 'unknown' : formatBytes(lagBytes)}, ${lagSeconds === null ? 'time unknown' : `${lagSeconds.toFixed(1)} s`}`;
 }

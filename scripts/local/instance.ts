@@ -1,8 +1,8 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ElasticsearchVersion } from './elasticsearch.ts';
 import { startElasticsearch } from './elasticsearch.ts';
-import { writeEnvFile } from './env-file.ts';
+import { everyVariable, writeEnvFile } from './env-file.ts';
 import { LocalFault } from './fault.ts';
 import { startKafka } from './kafka.ts';
 import { withLock } from './lock.ts';
@@ -68,7 +68,7 @@ function sameAs(state: ServerState, options: InstanceOptions): boolean {
 
 function writeEnv(dir: string): void {
   const variables = Object.assign({}, ...status(dir).map((state) => state.env)) as Record<string, string>;
-  writeEnvFile(join(dir, 'env'), variables);
+  writeEnvFile(join(dir, 'env'), everyVariable(variables));
 }
 
 export function isRunning(state: ServerState): boolean {
@@ -94,9 +94,20 @@ export async function down(dir: string, say: (line: string) => void): Promise<vo
   }));
 }
 
-/** Stops the folder's servers and removes their data, the data of other versions too; the cache of software stays. */
+const OURS = ['log', 'run', 'tls', 'env'];
+
+/** `up` writes the file also when a server did not start. */
+function isOurs(dir: string): boolean {
+  const env = join(dir, 'env');
+  return status(dir).length > 0 || (existsSync(env) && readFileSync(env, 'utf8').startsWith('export '));
+}
+
+
+/** Stops the folder's servers and removes their data, the data of other versions too; the cache of software stays. Throws a LocalFault for a folder of somebody else's. */
 export async function reset(dir: string, say: (line: string) => void): Promise<void> {
+  const found = OURS.filter((name) => existsSync(join(dir, name)));
+  if (found.length > 0 && !isOurs(dir)) throw new LocalFault(`${dir} has a ${found[0]} that is none of ours: name an empty folder`);
   await down(dir, say);
   for (const { home } of status(dir)) rmSync(home, { recursive: true, force: true });
-  for (const name of ['log', 'run', 'tls', 'env']) rmSync(join(dir, name), { recursive: true, force: true });
+  for (const name of OURS) rmSync(join(dir, name), { recursive: true, force: true });
 }

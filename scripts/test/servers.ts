@@ -43,12 +43,16 @@ export async function startTestServers(kinds: readonly ServerKind[]): Promise<Te
     // Both to their end, so that `stop` finds what the one started when the other failed.
     const results = await Promise.allSettled([start(dir, kinds), ...(twice ? [start(second, ['pg'])] : [])]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
-    if (twice) writeEnvFile(join(dir, 'env.2'), { ...readEnvFile(join(dir, 'env')), ...readEnvFile(join(second, 'env')) });
+    if (twice) writeEnvFile(join(dir, 'env.2'), { ...readEnvFile(join(dir, 'env')), ...postgresOf(readEnvFile(join(second, 'env'))) });
   } catch (error) {
     await stop();
     throw error;
   }
   return { envFile: join(dir, 'env'), stop };
+}
+
+function postgresOf(variables: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(variables).filter(([name]) => name.startsWith('DB_')));
 }
 
 async function start(dir: string, only: readonly ServerKind[]): Promise<void> {

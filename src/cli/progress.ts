@@ -18,15 +18,37 @@ export interface ProgressView {
 
 const PLAIN_EVERY_MS = 5000;
 
-/** The time a piece of work has taken: it stands still once the work is done, or its rate would sink from then on. */
-class Clock {
-  readonly #began = Date.now();
+/** What has been done since a piece of work began to move, and the time it took. */
+interface Pace {
+  readonly done: number;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/**
+ * Begins when the work first moves: what an earlier run of it has done, and the time it waited for its turn, are no part
+ * of its rate. It stands still once the work is done, or the rate would sink from then on.
+ */
+export class Stopwatch {
+  readonly #first: Progress;
+  #began: number;
+  #last: Progress;
   #ended: number | undefined;
 
-  elapsedMs({ done, total }: Progress): number {
-    if (total !== null && done >= total) this.#ended ??= Date.now();
+  constructor(first: Progress, now = Date.now()) {
+    this.#first = this.#last = first;
+    this.#began = now;
+  }
+
+  at(progress: Progress, now = Date.now()): Pace {
+    // Nothing has moved so far: the time since the last look is that of whatever moves it first.
+    if (this.#last.done === this.#first.done && progress.done === this.#first.done) this.#began = now;
+    this.#last = progress;
+    if (progress.total !== null && progress.done >= progress.total) this.#ended ??= now;
     else this.#ended = undefined;
-    return (this.#ended ?? Date.now()) - this.#began;
+    const { done, rows, bytes } = this.#first;
+    return { done: progress.done - done, rows: progress.rows - rows, bytes: progress.bytes - bytes, seconds: Math.max(((this.#ended ?? now) - this.#began) / 1000, 0.001) };
   }
 }
 
@@ -39,12 +61,11 @@ export function createProgress(quiet: boolean, terminal = Boolean(process.stderr
   return terminal ? bars() : lines();
 }
 
-/** `3,120 rows/s · 14.6 MB/s · 2 min left`, from the averages since `since`. */
-export function describeRate(progress: Progress, elapsedMs: number): string {
-  const seconds = Math.max(elapsedMs / 1000, 0.001);
-  const left = progress.total !== null && progress.done > 0 ? ((progress.total - progress.done) / progress.done) * seconds : null;
-  const parts = [`${formatCount(progress.rows)} rows`, `${formatCount(progress.rows / seconds)} rows/s`];
-  if (progress.bytes > 0) parts.push(`${formatBytes(progress.bytes / seconds)}/s`);
+/** `12,000 rows · 3,120 rows/s · 14.6 MB/s · 2 min left`: all rows there are by now, and the averages of `pace`. */
+export function describeRate(progress: Progress, pace: Pace): string {
+  const left = progress.total !== null && pace.done > 0 ? ((progress.total - progress.done) / pace.done) * pace.seconds : null;
+  const parts = [`${formatCount(progress.rows)} rows`, `${formatCount(pace.rows / pace.seconds)} rows/s`];
+  if (pace.bytes > 0) parts.push(`${formatBytes(pace.bytes / pace.seconds)}/s`);
   if (left !== null && left > 0) parts.push(`${formatDuration(left)} left`);
   return parts.join(' · ');
 }
@@ -54,41 +75,40 @@ function bars(): ProgressView {
     { format: '{name} {bar} {percentage}% · {rate}', barsize: 24, hideCursor: true, clearOnComplete: false, stream: process.stderr, fps: 8, autopadding: true },
     cliProgress.Presets.shades_classic,
   );
-  const started = new Map<string, { bar: cliProgress.SingleBar; clock: Clock }>();
+  const started = new Map<string, { bar: cliProgress.SingleBar; watch: Stopwatch }>();
   return {
     show: (progress) => {
       let entry = started.get(progress.name);
       if (!entry) {
-        entry = { bar: multi.create(progress.total ?? 1, 0, { name: progress.name.padEnd(34), rate: '' }), clock: new Clock() };
+        entry = { bar: multi.create(progress.total ?? 1, 0, { name: progress.name.padEnd(34), rate: '' }), watch: new Stopwatch(progress) };
         started.set(progress.name, entry);
       }
       entry.bar.setTotal(Math.max(progress.total ?? progress.done + 1, progress.done, 1));
-      entry.bar.update(progress.done, { rate: describeRate(progress, entry.clock.elapsedMs(progress)) });
+      entry.bar.update(progress.done, { rate: describeRate(progress, entry.watch.at(progress)) });
     },
     end: () => multi.stop(),
   };
 }
 
 function lines(): ProgressView {
-  const started = new Map<string, { clock: Clock; said: number; last: Progress }>();
-  const say = (progress: Progress, clock: Clock): void => {
+  const started = new Map<string, { readonly watch: Stopwatch; said: number; last: Progress }>();
+  const say = (progress: Progress, pace: Pace): void => {
     const percent = progress.total ? `${Math.min(100, Math.floor((100 * progress.done) / progress.total))}% · ` : '';
-    process.stderr.write(`${progress.name}: ${percent}${describeRate(progress, clock.elapsedMs(progress))}\n`);
+    process.stderr.write(`${progress.name}: ${percent}${describeRate(progress, pace)}\n`);
   };
   return {
     show: (progress) => {
       const now = Date.now();
-      const entry = started.get(progress.name) ?? { clock: new Clock(), said: now, last: progress };
-      entry.last = progress;
-      entry.clock.elapsedMs(progress);
-      if (now - entry.said >= PLAIN_EVERY_MS) {
-        entry.said = now;
-        say(progress, entry.clock);
-      }
+      const entry = started.get(progress.name) ?? { watch: new Stopwatch(progress), said: now, last: progress };
       started.set(progress.name, entry);
+      entry.last = progress;
+      const pace = entry.watch.at(progress);
+      if (now - entry.said < PLAIN_EVERY_MS) return;
+      entry.said = now;
+      say(progress, pace);
     },
     end: () => {
-      for (const entry of started.values()) say(entry.last, entry.clock);
+      for (const { watch, last } of started.values()) say(last, watch.at(last));
     },
   };
 }

@@ -90,7 +90,7 @@ export const OPTIONS = {
     timeoutSeconds: option('ELASTICSEARCH_TIMEOUT', whole(1, 3600), '30', 'Seconds until a request counts as lost.'),
     maxRetries: option('ELASTICSEARCH_MAX_RETRIES', whole(0, 100), '3', 'Retries of a read; bulks have their own rules and are never repeated by the client.'),
     indexPrefix: option('ELASTICSEARCH_INDEX_PREFIX', namePart, 'dify', 'Beginning of every index and template name.'),
-    retentionDays: option('ELASTICSEARCH_RETENTION_DAYS', whole(1, 100_000), '30', 'Used by `retention` alone: months older than this many days are dropped.'),
+    retentionDays: option('ELASTICSEARCH_RETENTION_DAYS', whole(1, 100_000), '30', 'Months older than this many days are dropped by `retention`, and counted by `migrate --dry-run`.'),
     shards: option('ELASTICSEARCH_INDEX_SHARDS', whole(1, 1024), '1', 'Primary shards of a new index.'),
     replicas: option('ELASTICSEARCH_INDEX_REPLICAS', whole(0, 20), '0', 'Replicas of a new index.'),
     refreshInterval: option('ELASTICSEARCH_INDEX_REFRESH', interval, '30s', 'How soon a document can be found by search; `cutover --prepare` sets 1s.'),

@@ -69,8 +69,3 @@ export function defineConnector(connector: Connector): Connector {
   for (const column of connector.searchText) if (!connector.columns[column]) fault(`searchText names the column "${column}", which is not declared`);
   return connector;
 }
-
-/** The field a column is written to. */
-export function fieldOf(connector: Connector, column: string): string {
-  return connector.columns[column]?.field ?? column;
-}

@@ -61,7 +61,7 @@ export async function runValidate(config: Config, platform: Platform, { request,
       },
       ...(onProgress ? { onProgress } : {}),
     });
-    return { validation, reconciled: await settleReconcile(state.control, request, validation, before) };
+    return { validation, reconciled: config.elasticsearch.enabled ? await settleReconcile(state.control, request, validation, before) : [] };
   } finally {
     await Promise.allSettled([drainer.close(), scanning.end(), lookup.end(), repairer?.close()]);
   }

@@ -31,7 +31,7 @@ afterAll(async () => {
 
 const LINES = [
   'check', 'status', 'setup', 'stream', 'sink', 'run', 'migrate', 'validate', `cutover --tenant-id ${T}`, 'cutover --all', `cleanup-pg --tenant-id ${T} --before-date 2025-01-01`, `trace workflow_runs ${T}`,
-  'dlq list', 'replay --from-beginning --dry-run', 'retention --dry-run', 'migrate --dry-run', 'search word', 'setup --print-sql', 'teardown --print-sql',
+  'dlq list', 'replay --from-beginning --dry-run', 'retention --dry-run', 'migrate --dry-run', 'search word', 'setup --print-sql', 'teardown --print-sql', 'teardown',
 ] as const;
 type Line = (typeof LINES)[number];
 

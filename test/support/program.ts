@@ -38,6 +38,8 @@ export class Program {
     this.#witness = join(scratch, 'witness');
     const { crashAt } = options;
     this.#child = spawn(PROGRAM, args, {
+      // Where no .env is, which may name servers in production.
+      cwd: scratch,
       env: {
         PATH: process.env['PATH'] ?? '', ...env, ...options.env,
         ...(crashAt ? { DIFY_ES_CRASH_AT: `${crashAt.point}:${crashAt.nth ?? 1}`, DIFY_ES_CRASH_WITNESS: this.#witness } : {}),

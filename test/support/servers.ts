@@ -67,12 +67,12 @@ export function namesFor(file: string, unique: string, servers: Readonly<Record<
   const underscored = name.replaceAll('-', '_');
   const need = (variable: string): string => {
     const value = servers[variable];
-    if (value === undefined) throw new Error(`${basename(file)} uses a server that was not started for it (${variable} is missing): give it the suffix of its server, or .e2e for all`);
+    if (value === undefined || value === '') throw new Error(`${basename(file)} uses a server that was not started for it (${variable} is missing): give it the suffix of its server, or .e2e for all`);
     return value;
   };
   const env = {
     ...servers,
-    ...(servers['DB_HOST'] === undefined ? {} : { DB_DATABASE: underscored }),
+    ...(!servers['DB_HOST'] ? {} : { DB_DATABASE: underscored }),
     CDC_SLOT: underscored, CDC_PUBLICATION: underscored,
     KAFKA_TOPIC_PREFIX: name, KAFKA_CONSUMER_GROUP: `${name}-sink`, KAFKA_SESSION_TIMEOUT_MS: '6000',
     ELASTICSEARCH_INDEX_PREFIX: name,

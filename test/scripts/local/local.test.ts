@@ -1,17 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { readEnvFile, writeEnvFile } from '../../../scripts/local/env-file.ts';
+import { everyVariable, readEnvFile, writeEnvFile } from '../../../scripts/local/env-file.ts';
+import { reset } from '../../../scripts/local/instance.ts';
 import { chooseJava, majorOf } from '../../../scripts/local/java.ts';
 import { withLock } from '../../../scripts/local/lock.ts';
 import { choosePort, freePort, isFree } from '../../../scripts/local/ports.ts';
 import { isAlive, markOf, signal, waitForEnd } from '../../../scripts/local/process.ts';
 import { run } from '../../../scripts/local/run.ts';
+import { loadConfig, readEnvironment } from '../../../src/config/config.ts';
 import { canReach, giveTo, reachableDir, serverUser } from '../../../scripts/local/user.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'dify-es-local-test-'));
@@ -136,5 +138,26 @@ describe('as root', () => {
     giveTo(stand, user);
     expect(reachableDir(join(hidden, 'data'), user)).toBe(stand);
     rmSync(stand, { recursive: true });
+  });
+});
+
+describe('the file of variables', () => {
+  it('leaves nothing to a .env of the working directory, which may name servers in production', () => {
+    const dotenv = join(scratch, 'production.env');
+    writeFileSync(dotenv, ['DATABASE_URL=postgresql://dify:secret@production/dify', 'ELASTICSEARCH_API_KEY_FILE=/run/secrets/key', 'CDC_SLOT=theirs', ''].join('\n'));
+    const local = everyVariable({ DB_HOST: '127.0.0.1' });
+    expect(readEnvironment(local, dotenv)).toEqual(local);
+    expect(loadConfig(readEnvironment(local, dotenv))).toEqual(loadConfig({ DB_HOST: '127.0.0.1' }));
+  });
+});
+
+describe('reset', () => {
+  it('touches nothing in a folder of somebody else', async () => {
+    const dir = join(scratch, 'theirs');
+    mkdirSync(join(dir, 'log'), { recursive: true });
+    mkdirSync(join(dir, 'run'));
+    writeFileSync(join(dir, 'log/app.log'), 'theirs');
+    await expect(reset(dir, () => {})).rejects.toThrow(`${dir} has a log that is none of ours: name an empty folder`);
+    expect(existsSync(join(dir, 'log/app.log'))).toBe(true);
   });
 });

@@ -19,7 +19,7 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>>):
       : { ...(ca ? { ssl: { ca: readFileSync(ca, 'utf8') } } : {}), host: env['DB_HOST'] ?? 'localhost', port: Number(env['DB_PORT'] ?? 5432), user: env['DB_USERNAME'] ?? 'postgres', password: env['DB_PASSWORD'] ?? '', database: env['DB_DATABASE'] ?? 'dify' },
     es: {
       url: firstHost(env['ELASTICSEARCH_HOSTS'] ?? '["http://localhost:9200"]', isTrue(env['ELASTICSEARCH_USE_SSL'])),
-      verify: env['ELASTICSEARCH_VERIFY_CERTS'] === undefined || isTrue(env['ELASTICSEARCH_VERIFY_CERTS']),
+      verify: !env['ELASTICSEARCH_VERIFY_CERTS'] || isTrue(env['ELASTICSEARCH_VERIFY_CERTS']),
       ...given('username', env['ELASTICSEARCH_USERNAME']), ...given('password', env['ELASTICSEARCH_PASSWORD']),
       ...given('apiKey', env['ELASTICSEARCH_API_KEY']), ...given('caFile', env['ELASTICSEARCH_CA_CERTS']),
     },
