@@ -14,6 +14,8 @@ function connectTo(env: Environment): () => Promise<pg.Client> {
     const client = new pg.Client({
       host: env['DB_HOST'], port: Number(env['DB_PORT']), user: env['DB_USERNAME'], password: env['DB_PASSWORD'], database: env['DB_DATABASE'],
     });
+    // Whoever waits for an answer is told; without a listener the process would end before the servers are stopped.
+    client.on('error', () => undefined);
     await client.connect();
     return client;
   };

@@ -36,6 +36,7 @@ it('Ctrl-C in the middle of it stops what was begun', async () => {
   expect(status(dir).filter(isRunning)).toHaveLength(3);
   child.kill('SIGINT');
   expect(await code, output()).toBe(1);
+  expect(output()).not.toContain('Error');
   expect(status(dir).filter(isRunning)).toEqual([]);
 }, 400_000);
 
