@@ -61,10 +61,11 @@ export function createProgress(quiet: boolean, terminal = Boolean(process.stderr
   return terminal ? bars() : lines();
 }
 
-/** `12,000 rows · 3,120 rows/s · 14.6 MB/s · 2 min left`: all rows there are by now, and the averages of `pace`. */
+/** `12,000 rows · 3,120 rows/s · 14.6 MB/s · 2 min left`: all rows there are by now, and the averages of `pace` once there are any. */
 export function describeRate(progress: Progress, pace: Pace): string {
   const left = progress.total !== null && pace.done > 0 ? ((progress.total - progress.done) / pace.done) * pace.seconds : null;
-  const parts = [`${formatCount(progress.rows)} rows`, `${formatCount(pace.rows / pace.seconds)} rows/s`];
+  const parts = [`${formatCount(progress.rows)} rows`];
+  if (pace.rows > 0) parts.push(`${formatCount(pace.rows / pace.seconds)} rows/s`);
   if (pace.bytes > 0) parts.push(`${formatBytes(pace.bytes / pace.seconds)}/s`);
   if (left !== null && left > 0) parts.push(`${formatDuration(left)} left`);
   return parts.join(' · ');

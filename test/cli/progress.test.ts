@@ -20,3 +20,8 @@ it('the rate stands still once the work is done', () => {
   expect(describeRate(at(100), watch.at(at(100), 10_000))).toBe('1,000 rows · 100 rows/s · 100.0 kB/s');
   expect(watch.at(at(100), 999_000).seconds).toBe(10);
 });
+
+it('nothing that has moved has no rate', () => {
+  const watch = new Stopwatch(at(80), 0);
+  expect(describeRate(at(80), watch.at(at(80), 5_000))).toBe('800 rows');
+});
