@@ -102,11 +102,18 @@ function isOurs(dir: string): boolean {
   return status(dir).length > 0 || (existsSync(env) && readFileSync(env, 'utf8').startsWith('export '));
 }
 
-
-/** Stops the folder's servers and removes their data, the data of other versions too; the cache of software stays. Throws a LocalFault for a folder of somebody else's. */
+/** For a folder that somebody has named: `clear`, after a LocalFault where what is there is not ours. */
 export async function reset(dir: string, say: (line: string) => void): Promise<void> {
   const found = OURS.filter((name) => existsSync(join(dir, name)));
   if (found.length > 0 && !isOurs(dir)) throw new LocalFault(`${dir} has a ${found[0]} that is none of ours: name an empty folder`);
+  await clear(dir, say);
+}
+
+/**
+ * Stops the folder's servers and removes their data, the data of other versions too; the cache of software stays. Also
+ * where a server was killed before it left a trace in `run` or `env`: its `log` is there already.
+ */
+export async function clear(dir: string, say: (line: string) => void): Promise<void> {
   await down(dir, say);
   for (const { home } of status(dir)) rmSync(home, { recursive: true, force: true });
   for (const name of OURS) rmSync(join(dir, name), { recursive: true, force: true });

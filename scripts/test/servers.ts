@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { readEnvFile, writeEnvFile } from '../local/env-file.ts';
 import type { ElasticsearchVersion } from '../local/elasticsearch.ts';
-import { reset, up } from '../local/instance.ts';
+import { clear, up } from '../local/instance.ts';
 import { CHECKOUT } from '../local/maven.ts';
 import type { PostgresVersion } from '../local/postgres.ts';
 import type { ProcessMark } from '../local/process.ts';
@@ -74,7 +74,7 @@ async function remove(dir: string): Promise<void> {
   // Another run, which starts at the same time, may have been faster.
   if (!existsSync(dir)) return;
   const inside = readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory() && (entry.name === SECOND || entry.name.startsWith(OWN_PREFIX)));
-  for (const folder of [dir, ...inside.map(({ name }) => join(dir, name))]) await reset(folder, () => undefined);
+  for (const folder of [dir, ...inside.map(({ name }) => join(dir, name))]) await clear(folder, () => undefined);
   rmSync(dir, { recursive: true, force: true });
 }
 

@@ -33,18 +33,16 @@ interface Pace {
 export class Stopwatch {
   readonly #first: Progress;
   #began: number;
-  #last: Progress;
   #ended: number | undefined;
 
   constructor(first: Progress, now = Date.now()) {
-    this.#first = this.#last = first;
+    this.#first = first;
     this.#began = now;
   }
 
   at(progress: Progress, now = Date.now()): Pace {
     // Nothing has moved so far: the time since the last look is that of whatever moves it first.
-    if (this.#last.done === this.#first.done && progress.done === this.#first.done) this.#began = now;
-    this.#last = progress;
+    if (progress.done === this.#first.done) this.#began = now;
     if (progress.total !== null && progress.done >= progress.total) this.#ended ??= now;
     else this.#ended = undefined;
     const { done, rows, bytes } = this.#first;

@@ -29,7 +29,7 @@ export interface WalReaderOptions {
   readonly log: Logger;
 }
 
-/** Events that were taken and still stand before the queue. More of them than it ever holds, so that moving it costs little. */
+/** Events that were taken and still stand before the queue: so many that moving the rest of it costs each of them little. */
 const TAKEN_AT_MOST = 1 << 16;
 
 /** What node-postgres has and its types do not tell. */

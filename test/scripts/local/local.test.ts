@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { everyVariable, readEnvFile, writeEnvFile } from '../../../scripts/local/env-file.ts';
-import { reset } from '../../../scripts/local/instance.ts';
+import { clear, reset } from '../../../scripts/local/instance.ts';
 import { chooseJava, majorOf } from '../../../scripts/local/java.ts';
 import { withLock } from '../../../scripts/local/lock.ts';
 import { choosePort, freePort, isFree } from '../../../scripts/local/ports.ts';
@@ -159,5 +159,14 @@ describe('reset', () => {
     writeFileSync(join(dir, 'log/app.log'), 'theirs');
     await expect(reset(dir, () => {})).rejects.toThrow(`${dir} has a log that is none of ours: name an empty folder`);
     expect(existsSync(join(dir, 'log/app.log'))).toBe(true);
+  });
+});
+
+describe('clear', () => {
+  it('removes what a server left that was killed before it left more than its log: the next test run must begin', async () => {
+    const dir = join(scratch, 'killed');
+    mkdirSync(join(dir, 'log'), { recursive: true });
+    await clear(dir, () => {});
+    expect(existsSync(join(dir, 'log'))).toBe(false);
   });
 });

@@ -11,6 +11,8 @@ interface RequestToFrame {
 
 /** Size, api key, api version, correlation id, length of the client id. */
 const HEADER_BYTES = 4 + 2 + 2 + 4 + 2;
+/** The size does not count itself. */
+const SIZE_BYTES = 4;
 
 /**
  * A request as it goes out (request header v1), in one buffer of its size. kafkajs copied it twice more, each time into a
@@ -20,19 +22,13 @@ export async function frameRequest({ correlationId, clientId, request }: Request
   const payload = await request.encode();
   const pieces = 'pieces' in payload ? payload.pieces : [payload.buffer];
   const name = Buffer.from(clientId);
-  const begin = HEADER_BYTES + name.length;
-  const buffer = Buffer.allocUnsafeSlow(pieces.reduce((sum, piece) => sum + piece.length, begin));
-  buffer.writeInt32BE(buffer.length - 4, 0);
-  buffer.writeInt16BE(request.apiKey, 4);
-  buffer.writeInt16BE(request.apiVersion, 6);
-  buffer.writeInt32BE(correlationId, 8);
-  buffer.writeInt16BE(name.length, 12);
-  name.copy(buffer, HEADER_BYTES);
-  let at = begin;
-  for (const piece of pieces) {
-    buffer.set(piece, at);
-    at += piece.length;
-  }
+  const header = Buffer.allocUnsafe(HEADER_BYTES);
+  header.writeInt32BE(pieces.reduce((sum, piece) => sum + piece.length, HEADER_BYTES - SIZE_BYTES + name.length), 0);
+  header.writeInt16BE(request.apiKey, 4);
+  header.writeInt16BE(request.apiVersion, 6);
+  header.writeInt32BE(correlationId, 8);
+  header.writeInt16BE(name.length, 12);
+  const buffer = Buffer.concat([header, name, ...pieces]);
   if ('pieces' in payload) pieces.forEach(release);
   return { buffer };
 }
