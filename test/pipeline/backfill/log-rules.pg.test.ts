@@ -112,16 +112,36 @@ describe('rule 2: the stream publishes what other sessions can see', () => {
     await expect.poll(async () => (await client.query('SHOW synchronous_standby_names')).rows[0].synchronous_standby_names, { timeout: 20_000 }).toBe(value);
   }
 
+  const pidOf = async (session: pg.Client): Promise<number> => (await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]!.pid;
+  const waitsForStandby = async (pid: number): Promise<boolean> => (await client.query('SELECT wait_event FROM pg_stat_activity WHERE pid = $1', [pid])).rows[0].wait_event === 'SyncRep';
+
+  /**
+   * Returns when a commit waits, and what ends with it. SHOW is not enough: a commit looks at what the checkpointer has
+   * put into shared memory, and that reads the setting when it comes to it (syncrep.c, SyncRepUpdateSyncStandbysDefined).
+   */
+  async function untilCommitsWait(): Promise<{ readonly ended: Promise<void> }> {
+    const probe = await pinned(here)();
+    const pid = await pidOf(probe);
+    for (;;) {
+      let passed = false;
+      const commit = probe.query("SELECT pg_logical_emit_message(true, 'probe', '')").then(() => void (passed = true));
+      await expect.poll(async () => passed || (await waitsForStandby(pid)), { timeout: 20_000, interval: 5 }).toBe(true);
+      if (!passed) return { ended: commit.then(() => probe.end()) };
+    }
+  }
+
   async function run(rule: boolean): Promise<MemoryKafka> {
     const kafka = new MemoryKafka();
     const writer = await pinned(here)();
-    const { pid } = (await writer.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]!;
+    const pid = await pidOf(writer);
+    let probe: Awaited<ReturnType<typeof untilCommitsWait>> | undefined;
     let visible: Promise<RowRecord[]> | undefined;
     let committed: Promise<unknown> | undefined;
     beforeItIsSent(kafka, async (old) => {
       await standbys('nobody');
+      probe = await untilCommitsWait();
       committed = writer.query(`UPDATE ${TABLE} SET created_from = 'new' WHERE id = '${ID}'`);
-      await expect.poll(async () => (await client.query('SELECT wait_event FROM pg_stat_activity WHERE pid = $1', [pid])).rows[0].wait_event, { timeout: 20_000 }).toBe('SyncRep');
+      await expect.poll(() => waitsForStandby(pid), { timeout: 20_000 }).toBe(true);
       expect((await holds())?.['created_from'], 'nobody can see it').toBe('old');
       const records = await streamed(old, { created_from: 'new' });
       if (rule) visible = committed.then(() => records);
@@ -131,6 +151,7 @@ describe('rule 2: the stream publishes what other sessions can see', () => {
     await standbys('');
     for (const record of (await visible) ?? []) kafka.append(record);
     await committed;
+    await probe?.ended;
     await writer.end();
     return kafka;
   }
