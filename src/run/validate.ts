@@ -39,8 +39,10 @@ export interface ValidateResult {
 export async function runValidate(config: Config, platform: Platform, { request, repair, regardlessOfSwitch, signal, onProgress }: ValidateOptions, log: Logger): Promise<ValidateResult> {
   const { client, state } = platform;
   const prefix = config.elasticsearch.indexPrefix;
-  const recorded = await knownBoundaries(config, platform);
-  const known = { ...recorded, switched: new Set([...recorded.switched].filter((tenant) => tenant !== regardlessOfSwitch)) };
+  const boundaries = async (): Promise<Boundaries> => {
+    const recorded = await knownBoundaries(config, platform);
+    return { ...recorded, switched: new Set([...recorded.switched].filter((tenant) => tenant !== regardlessOfSwitch)) };
+  };
   const before = requirements(state.control, request.tables);
   const drainer = await openDrainer(config, platform, log, signal);
   const scanning = await connect(pgTarget(config), { role: 'validate' });
@@ -52,7 +54,7 @@ export async function runValidate(config: Config, platform: Platform, { request,
     if (repair !== 'no') repairer = new Repairer(await openResend(config, platform, signal, log), documents, { prefix, deleteExtra: repair === 'rows-and-extra' });
     const validation = await validate(request, {
       source: new Source({ scanning, lookup }, config.postgres.schema),
-      documents, known, repairer, signal,
+      documents, boundaries, repairer, signal,
       expectedText: expectedDocuments(),
       drain: async () => {
         // it would be waited for a second time, as long and in vain

@@ -6,7 +6,7 @@ import { FIRST_OWN_VERSION, parseVersion, splitVersion } from '../../core/row-ve
 import { stateKeys, type ArchivedRecord, type ControlLog, type EpochRecord, type RetentionRecord, type SwitchedRecord, type TruncateRecord } from '../../core/state.ts';
 import { indexOf, type IndexParts } from '../../pipeline/sink/index-name.ts';
 
-/** Everything that makes the two ends differ on purpose. Pure data, read once at the start of a validation. */
+/** Everything that makes the two ends differ on purpose. Pure data. */
 export interface Boundaries {
   readonly prefix: string;
   readonly switched: ReadonlySet<string>;

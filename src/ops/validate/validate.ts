@@ -41,7 +41,8 @@ export interface ValidateProgress {
 export interface ValidatePorts {
   readonly source: Source;
   readonly documents: Documents;
-  readonly known: Boundaries;
+  /** What differs on purpose, as it is recorded at the moment of the call. */
+  readonly boundaries: () => Promise<Boundaries>;
   /** The document a row should have, as one line; valid until the next call. */
   readonly expectedText: (row: Row) => Buffer;
   /** As in RecheckPorts: everything committed by now is in Elasticsearch; the version of a commit at that moment. */
@@ -70,15 +71,18 @@ export async function validate(request: ValidateRequest, ports: ValidatePorts): 
     const found = await ports.source.open(table);
     if (found) open.push(found);
   }
-  const run = new ValidationRun(open, request, ports);
+  const run = new ValidationRun(open, request, { ...ports, known: await ports.boundaries() });
   await (request.sample === 'full' ? run.full() : run.sampled(request.sample));
   return run.finish();
 }
 
+/** `known`: the boundaries at the start, for the first look. */
+type RunPorts = ValidatePorts & { readonly known: Boundaries };
+
 class ValidationRun {
   readonly #tables: readonly OpenTable[];
   readonly #request: ValidateRequest;
-  readonly #ports: ValidatePorts;
+  readonly #ports: RunPorts;
   readonly #compare: ComparePorts;
   readonly #rechecker: Rechecker;
   readonly #tally = new Tally();
@@ -86,7 +90,7 @@ class ValidationRun {
   readonly #rewritten: TableName[] = [];
   #held = new Map<string, Suspect>();
 
-  constructor(tables: readonly OpenTable[], request: ValidateRequest, ports: ValidatePorts) {
+  constructor(tables: readonly OpenTable[], request: ValidateRequest, ports: RunPorts) {
     this.#tables = tables;
     this.#request = request;
     this.#ports = ports;

@@ -83,12 +83,12 @@ export class Ends {
     return { prefix: this.prefix, switched: new Set(), retention: new Map(), archived: new Map(), accepted: new Set(), deletePolicy: 'apply', truncatedAt: new Map(), epoch: 1, ...more };
   }
 
-  async validate(request: Partial<ValidateRequest>, ports: Partial<ValidatePorts> & { boundaries?: Partial<Boundaries> } = {}): Promise<Validation> {
+  async validate(request: Partial<ValidateRequest>, ports: Partial<Omit<ValidatePorts, 'boundaries'>> & { boundaries?: Partial<Boundaries> } = {}): Promise<Validation> {
     const { boundaries, ...rest } = ports;
     return await validate(
       { tables: TABLES, tenantIds: [], sample: 'full', ...request },
       {
-        source: this.source, documents: this.documents, known: await this.known(boundaries), expectedText: expectedDocuments(),
+        source: this.source, documents: this.documents, boundaries: () => this.known(boundaries), expectedText: expectedDocuments(),
         drain: () => this.now(), repairer: null, signal: new AbortController().signal, ...rest,
       },
     );
