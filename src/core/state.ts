@@ -228,7 +228,7 @@ export const stateKeys = {
 } as const;
 
 /** Keys with one of these beginnings are written to Elasticsearch too: with Kafka's data deleted nothing may go stale. */
-export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'cleanup/', 'backfill/required/'] as const;
+export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'cleanup/', 'truncate/', 'backfill/required/'] as const;
 
 /** What a change writes; the value null takes the key away. */
 export interface ControlChange<T> {

@@ -99,8 +99,9 @@ async function restore(control: ControlLog, mirror: StateMirror, log: Logger): P
   const epoch = await mirror.get<EpochRecord>(stateKeys.epoch);
   if (!epoch) return;
   log.warn({ epoch: epoch.epoch }, 'Kafka has lost its data; the state is taken from Elasticsearch, and a full backfill is required');
-  // Marked transactions that the reader has not passed yet must find their announcement.
-  for (const kept of ['tenant/', 'cleanup/']) for (const [key, value] of await mirror.entries(kept)) await control.put(key, value);
+  // Marked transactions that the reader has not passed yet must find their announcement, and the reconcile that is
+  // required must find what a policy keeps.
+  for (const kept of ['tenant/', 'cleanup/', 'truncate/']) for (const [key, value] of await mirror.entries(kept)) await control.put(key, value);
   for (const table of TABLES) {
     const required: BackfillRequired = { table, reason: 'kafka-data-lost', sinceLsn: epoch.highWaterLsn, sinceEpoch: epoch.epoch, reconcile: true, at: new Date().toISOString() };
     await mirror.put(stateKeys.required(table), required);

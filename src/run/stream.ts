@@ -6,14 +6,14 @@ import { stateKeys, type BackfillRequired, type EpochRecord } from '../core/stat
 import type { WatchedTable } from '../ops/watch/source-facts.ts';
 import type { WalVerdict } from '../ops/watch/wal-budget.ts';
 import type { EpochDecision } from '../pipeline/capture/epoch.ts';
-import { type RecordSource, STREAM_DEFAULTS, type StreamHooks, type StreamProgress } from '../pipeline/capture/stream-contract.ts';
+import { type PublishWork, type RecordSource, STREAM_DEFAULTS, type StreamHooks, type StreamProgress } from '../pipeline/capture/stream-contract.ts';
 import { StreamLoop } from '../pipeline/capture/stream-loop.ts';
 import { PgoutputDecoder } from '../pipeline/decode/pgoutput.ts';
 import { RecordMaker } from '../pipeline/decode/record-maker.ts';
 import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
 import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
-import { requireBackfill, type RequireOptions } from './backfill-required.ts';
+import { requireBackfill, type RecordOptions } from './backfill-required.ts';
 import { pgTarget } from './connections.ts';
 import type { Platform } from './platform.ts';
 import { driftOf, recordColumns } from './schema-drift.ts';
@@ -33,11 +33,12 @@ export interface Truncation {
   readonly table: TableName;
   readonly commitLsn: Lsn;
   readonly commitTimeMs: number;
+  /** One transaction of the reader's writer; `work` is done again where Kafka did not take it. */
+  readonly publish: PublishWork;
 }
 export interface TruncateContext {
   readonly config: Config;
   readonly platform: Platform;
-  readonly partitions: number;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -85,7 +86,7 @@ export async function startStream(config: Config, platform: Platform, log: Logge
         return state.control.get(stateKeys.cleanup(runId)) !== undefined;
       },
     },
-    hooks: { ...hooksOf({ config, platform, partitions: layout.partitions, log, signal: stopping.signal }, parts.onTruncate), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(parts.onProgress ? { onProgress: parts.onProgress } : {}) },
+    hooks: { ...hooksOf({ config, platform, log, signal: stopping.signal }, parts.onTruncate), onEpochRecorded: (record) => state.mirrorEpoch(record), ...(parts.onProgress ? { onProgress: parts.onProgress } : {}) },
   });
   const reading = loop.run();
   const watching = watchSource({ config, control: state.control, log, signal: stopping.signal, stopReader: () => loop.stop(), ...(parts.onWal ? { onWal: parts.onWal } : {}), ...(parts.onTables ? { onTables: parts.onTables } : {}) });
@@ -125,8 +126,8 @@ function hooksOf(options: TruncateContext, onTruncate: StreamParts['onTruncate']
   return {
     onEpoch: (decision) => requireBackfill({ control, log, signal }, TABLES, requirementOf(decision)),
     onRelation: (relation, commitLsn) => noteColumns({ control, log, signal }, relation, commitLsn),
-    onTruncate: async (relations, { commitLsn, commitTimeMs }) => {
-      for (const { shape } of relations) await onTruncate(options, { table: shape.table, commitLsn, commitTimeMs });
+    onTruncate: async (relations, { commitLsn, commitTimeMs }, publish) => {
+      for (const { shape } of relations) await onTruncate(options, { table: shape.table, commitLsn, commitTimeMs, publish });
     },
   };
 }
@@ -139,7 +140,7 @@ function requirementOf(decision: EpochDecision): Omit<BackfillRequired, 'table' 
 }
 
 /** ADD COLUMN with a default, DROP and RENAME change rows without any record in the log; the announcement betrays them. */
-async function noteColumns(options: RequireOptions, { shape }: Relation, commitLsn: Lsn): Promise<void> {
+async function noteColumns(options: RecordOptions, { shape }: Relation, commitLsn: Lsn): Promise<void> {
   const { control, log } = options;
   const drift = driftOf(control, shape);
   if (drift === 'same') return;

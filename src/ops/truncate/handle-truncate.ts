@@ -9,9 +9,8 @@ import { Documents } from '../validate/documents.ts';
 import { boundariesFrom, verdictOfSurplus, type Boundaries } from '../validate/expectations.ts';
 import { tombstoneKey } from '../validate/repairer.ts';
 import { createdAtOf } from '../validate/verdict.ts';
-import { createAvroEncoding } from '../../pipeline/encode/avro-encoding.ts';
 import { openGroupLag } from '../../pipeline/kafka/group-lag.ts';
-import { createPublisher } from '../../pipeline/kafka/publisher.ts';
+import { recordDurably } from '../../run/backfill-required.ts';
 import type { TruncateContext, Truncation } from '../../run/stream.ts';
 
 const TOGETHER = 1_000;
@@ -24,7 +23,7 @@ const SAY_EVERY_MS = 30_000;
  * that a replay ends the same.
  */
 export async function handleTruncate(options: TruncateContext, truncation: Truncation): Promise<void> {
-  const { config, platform, log } = options;
+  const { config, platform, log, signal } = options;
   const { control } = platform.state;
   const policy = config.postgres.truncatePolicy;
   const { table } = truncation;
@@ -33,38 +32,23 @@ export async function handleTruncate(options: TruncateContext, truncation: Trunc
   const deleted = policy === 'apply' ? await apply(options, truncation) : 0;
   if (policy === 'apply') log.warn({ table, deleted }, 'the truncation was applied');
   const record: TruncateRecord = { table, lsn: formatLsn(truncation.commitLsn), policy, applied: policy === 'apply', at: new Date().toISOString() };
-  await control.put(stateKeys.truncate(table, record.lsn), record);
+  await recordDurably({ control, log, signal }, stateKeys.truncate(table, record.lsn), record);
 }
 
-async function apply(options: TruncateContext, { table, commitLsn, commitTimeMs }: Truncation): Promise<number> {
-  const { config, platform, partitions, log, signal } = options;
-  const { kafka, names, client, state } = platform;
+async function apply(options: TruncateContext, { table, commitLsn, commitTimeMs, publish }: Truncation): Promise<number> {
+  const { config, platform: { client, state }, signal } = options;
   await sinksAreDone(options, table);
   const prefix = config.elasticsearch.indexPrefix;
   const known = boundariesFrom(state.control, { prefix, deletePolicy: 'apply', accepted: new Set() });
   const epoch = state.control.get<EpochRecord>(stateKeys.epoch)?.epoch ?? 1;
   const documents = new Documents(client, prefix, signal);
-  // a role of its own, fenced like the reader's: whoever takes the slot over meets this TRUNCATE before anything later
-  const publisher = createPublisher({
-    kafka, names, role: 'stream', transactionalId: `${names.control}/truncate/${config.postgres.slot}`, control: state.control,
-    encoding: createAvroEncoding(), partitions, logger: log, compression: config.kafka.compression,
-  });
   let deleted = 0;
-  try {
-    for await (const keys of surplus(documents, table, known)) {
-      const records = keys.map((key): RowRecord => ({ table, key, version: versionOfCommit(epoch, commitLsn), op: 'delete', lsn: commitLsn, timeMs: commitTimeMs, row: null }));
-      const transaction = await publisher.begin();
-      try {
-        await transaction.send(records);
-        await transaction.commit();
-      } catch (error) {
-        await transaction.abort();
-        throw error;
-      }
-      deleted += keys.length;
-    }
-  } finally {
-    await publisher.close();
+  for await (const keys of surplus(documents, table, known)) {
+    const records = keys.map((key): RowRecord => ({ table, key, version: versionOfCommit(epoch, commitLsn), op: 'delete', lsn: commitLsn, timeMs: commitTimeMs, row: null }));
+    // By the reader's own writer: the look took long, and whoever took the slot over meanwhile may have written rows
+    // since, behind which no tombstone of this moment may land. Its begin has fenced us then.
+    await publish((transaction) => transaction.send(records));
+    deleted += keys.length;
   }
   return deleted;
 }

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { DeadLetter, FetchRows, LoggedChange, LoggedTransaction, MadeRecords, Publisher, Relation, WalMessage } from '../../core/contracts.ts';
+import type { DeadLetter, FetchRows, LoggedChange, LoggedTransaction, MadeRecords, Publisher, PublishTransaction, Relation, WalMessage } from '../../core/contracts.ts';
 import type { Lsn } from '../../core/lsn.ts';
 import type { EpochRecord } from '../../core/state.ts';
 import type { BatchLimits } from './batch.ts';
@@ -78,6 +78,9 @@ export interface WaitingChange {
   readonly letter: DeadLetter;
 }
 
+/** See `inTransaction`. */
+export type PublishWork = (work: (transaction: PublishTransaction) => Promise<void>) => Promise<void>;
+
 /** Awaited where they return a promise: the slot is not confirmed past the event before it has resolved. */
 export interface StreamHooks {
   /** Before a changed epoch or slot is recorded: BACKFILL REQUIRED for all tables, and open runs are void. */
@@ -86,8 +89,8 @@ export interface StreamHooks {
   readonly onEpochRecorded?: (record: EpochRecord) => void;
   /** A table was announced: at the first change of a connection, and after each change of its definition. */
   readonly onRelation?: (relation: Relation, commitLsn: Lsn) => Promise<void>;
-  /** Everything before it is in Kafka. */
-  readonly onTruncate?: (relations: readonly Relation[], transaction: LoggedTransaction) => Promise<void>;
+  /** Everything before it is in Kafka. What it has to publish goes through `publish`. */
+  readonly onTruncate?: (relations: readonly Relation[], transaction: LoggedTransaction, publish: PublishWork) => Promise<void>;
   readonly onProgress?: (progress: StreamProgress) => void;
 }
 

@@ -7,7 +7,7 @@ import { Batcher, relationsOf, transactionsOf, type Batch } from './batch.ts';
 import { ConfirmedLsn } from './confirmed-lsn.ts';
 import type { Queryable } from './pg-connection.ts';
 import { inTransaction } from './publish.ts';
-import type { RecordSource, StreamContext } from './stream-contract.ts';
+import type { PublishWork, RecordSource, StreamContext } from './stream-contract.ts';
 import { waitUntilVisible } from './visibility.ts';
 import type { WalEvent, WalReader } from './wal-reader.ts';
 
@@ -116,7 +116,7 @@ export class StreamSession {
       await waitUntilVisible(this.#parts.db, xids, { timeoutMs: options.visibilityTimeoutMs, signal: this.#shared.giveUp });
     }
     if (transactions.length > 0) await this.#publishRows(batch);
-    for (const { message, transaction } of batch.changes) if (message.kind === 'truncate') await hooks.onTruncate?.(message.relations, transaction);
+    for (const { message, transaction } of batch.changes) if (message.kind === 'truncate') await hooks.onTruncate?.(message.relations, transaction, this.#inTransaction);
     this.#confirmed.waitAt(this.#parts.recordSource.waitingSince);
     if (batch.lastCommit) {
       await this.#parkUnexplained(batch.lastCommit.endLsn);
@@ -208,11 +208,11 @@ export class StreamSession {
     this.#context.hooks.onEpochRecorded?.(this.#epoch);
   }
 
-  async #inTransaction(work: (transaction: PublishTransaction) => Promise<void>): Promise<void> {
+  readonly #inTransaction: PublishWork = async (work) => {
     const { publisher, reader, db } = this.#parts;
     const assertStillOurs = async (): Promise<void> => void (await reader.assertSlotHeld(db));
     await inTransaction(publisher, work, { assertStillOurs, retry: this.#context.options.retry, giveUp: this.#shared.giveUp, log: this.#context.log });
-  }
+  };
 
   /** What is gathered is published, what is held back is waited for as long as there is time. */
   async #finish(): Promise<void> {
