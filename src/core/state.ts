@@ -138,6 +138,12 @@ export interface TruncateRecord {
   readonly at: string;
 }
 
+/** DELETE_POLICY of the reader. */
+export interface DeletePolicyRecord {
+  readonly policy: 'apply' | 'ignore';
+  readonly at: string;
+}
+
 /** A tenant whose truth is Elasticsearch: nothing of this program writes its documents any more unless forced. */
 export interface SwitchedRecord {
   readonly tenantId: string;
@@ -217,6 +223,7 @@ export const stateKeys = {
   required: (table: TableName): string => `backfill/required/${table}`,
   columns: (table: TableName): string => `columns/${table}`,
   truncate: (table: TableName, lsn: string): string => `truncate/${table}/${lsn}`,
+  deletePolicy: 'policy/delete',
   ready: (tenantId: string): string => `tenant/ready/${tenantId}`,
   switched: (tenantId: string): string => `tenant/switched/${tenantId}`,
   retention: (tenantId: string): string => `tenant/retention/${tenantId}`,
@@ -228,7 +235,7 @@ export const stateKeys = {
 } as const;
 
 /** Keys with one of these beginnings are written to Elasticsearch too: with Kafka's data deleted nothing may go stale. */
-export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'cleanup/', 'truncate/', 'backfill/required/'] as const;
+export const OUTLIVES_KAFKA = ['epoch', 'tenant/', 'cleanup/', 'truncate/'] as const;
 
 /** What a change writes; the value null takes the key away. */
 export interface ControlChange<T> {

@@ -104,7 +104,6 @@ async function restore(control: ControlLog, mirror: StateMirror, log: Logger): P
   for (const kept of ['tenant/', 'cleanup/', 'truncate/']) for (const [key, value] of await mirror.entries(kept)) await control.put(key, value);
   for (const table of TABLES) {
     const required: BackfillRequired = { table, reason: 'kafka-data-lost', sinceLsn: epoch.highWaterLsn, sinceEpoch: epoch.epoch, reconcile: true, at: new Date().toISOString() };
-    await mirror.put(stateKeys.required(table), required);
     await control.put(stateKeys.required(table), required);
   }
   await control.put(stateKeys.epoch, epoch);

@@ -1,7 +1,8 @@
 import type { TableName } from '../../core/contracts.ts';
-import { formatLsn, maxLsn, parseLsn, type Lsn } from '../../core/lsn.ts';
+import { formatLsn, type Lsn } from '../../core/lsn.ts';
 import { stateKeys, type BackfillRequired, type ControlLog, type EpochRecord, type PublishedRecord } from '../../core/state.ts';
 import { abandonRuns } from '../../pipeline/backfill/backfill.ts';
+import { addRequired } from '../../pipeline/backfill/run-record.ts';
 import { decideEpoch, epochRecord, type EpochDecision, type ObservedSource } from '../../pipeline/capture/epoch.ts';
 
 export interface PublishedTable {
@@ -40,14 +41,11 @@ export async function recordSource({ control, recorded, observed, tables, nowLsn
   const news = decision !== null && (decision.changed !== null || decision.slotMoved);
   const epoch = decision?.epoch ?? recorded?.epoch ?? 1;
   const due = news ? tables : tables.filter(({ table, oid }) => control.get<PublishedRecord>(stateKeys.published(table))?.oid !== oid);
-  for (const { table } of due) {
-    const existing = control.get<BackfillRequired>(stateKeys.required(table));
-    const fresh: BackfillRequired = {
-      table, reason: news ? reasonOf(decision) : (existing?.reason ?? 'schema-drift'),
-      sinceLsn: formatLsn(nowLsn), sinceEpoch: epoch, reconcile: decision?.changed !== 'first', at: at.toISOString(),
-    };
-    await control.put(stateKeys.required(table), mergeRequired(existing, fresh));
-  }
+  const fresh = due.map(({ table }): BackfillRequired => ({
+    table, reason: news ? reasonOf(decision) : (control.get<BackfillRequired>(stateKeys.required(table))?.reason ?? 'schema-drift'),
+    sinceLsn: formatLsn(nowLsn), sinceEpoch: epoch, reconcile: decision?.changed !== 'first', at: at.toISOString(),
+  }));
+  if (fresh.length > 0) await addRequired(control, fresh);
   // what they read before the slot began may have changed since, and nothing will tell
   if (news) await abandonRuns(control);
   if (news && observed) await control.put(stateKeys.epoch, epochRecord(decision, observed, at));
@@ -59,10 +57,4 @@ export async function recordSource({ control, recorded, observed, tables, nowLsn
 function reasonOf({ changed }: EpochDecision): BackfillRequired['reason'] {
   if (changed === null) return 'slot-created';
   return changed === 'first' ? 'first-run' : changed;
-}
-
-/** A requirement that asks for more stays: neither a later position nor a reconcile is ever taken back by a new one. */
-export function mergeRequired(existing: BackfillRequired | undefined, fresh: BackfillRequired): BackfillRequired {
-  if (!existing || existing.sinceEpoch < fresh.sinceEpoch) return { ...fresh, reconcile: fresh.reconcile || (existing?.reconcile ?? false) };
-  return { ...fresh, sinceEpoch: existing.sinceEpoch, sinceLsn: formatLsn(maxLsn(parseLsn(existing.sinceLsn), parseLsn(fresh.sinceLsn))), reconcile: existing.reconcile || fresh.reconcile };
 }

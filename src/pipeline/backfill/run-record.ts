@@ -1,6 +1,6 @@
 import { TABLES, type TableName } from '../../core/contracts.ts';
 import { DifyEsError } from '../../core/errors.ts';
-import { parseLsn } from '../../core/lsn.ts';
+import { formatLsn, maxLsn, parseLsn } from '../../core/lsn.ts';
 import type { BackfillFilter, BackfillMember, BackfillRequired, BackfillRun, ControlLog, EpochRecord } from '../../core/state.ts';
 import { stateKeys } from '../../core/state.ts';
 import { readsWholeTables, sameFilter } from './filter.ts';
@@ -87,34 +87,35 @@ export function satisfies(run: BackfillRun, required: BackfillRequired): 'no' | 
   return required.reconcile ? 'reconcile-left' : 'yes';
 }
 
-/**
- * Takes back the BACKFILL REQUIRED records that the run satisfies; returns the tables for which one is left.
- *
- * The stream may record a new one at any moment, which a removal that was decided just before would wipe out. The view
- * shows both in the order of the topic, so a newer record seen on the way is put back.
- */
-export async function clearRequired(control: ControlLog, run: BackfillRun): Promise<TableName[]> {
-  await control.refresh();
-  for (const required of allRequired(control)) {
-    const verdict = satisfies(run, required);
-    if (verdict === 'no') continue;
-    const key = stateKeys.required(required.table);
-    if (verdict === 'yes') await replaceUnlessNewer(control, key, required, () => control.remove(key));
-    else if (required.backfilledBy !== run.runId) await replaceUnlessNewer(control, key, required, () => control.put(key, { ...required, backfilledBy: run.runId }));
-  }
-  return allRequired(control).map((required) => required.table);
+/** A requirement that asks for more stays: neither a later position nor a reconcile is ever taken back by a new one. */
+export function mergeRequired(existing: BackfillRequired | undefined, fresh: BackfillRequired): BackfillRequired {
+  if (!existing || existing.sinceEpoch < fresh.sinceEpoch) return { ...fresh, reconcile: fresh.reconcile || (existing?.reconcile ?? false) };
+  return { ...fresh, sinceEpoch: existing.sinceEpoch, sinceLsn: formatLsn(maxLsn(parseLsn(existing.sinceLsn), parseLsn(fresh.sinceLsn))), reconcile: existing.reconcile || fresh.reconcile };
 }
 
-async function replaceUnlessNewer(control: ControlLog, key: string, judged: BackfillRequired, write: () => Promise<void>): Promise<void> {
-  let newer: BackfillRequired | undefined;
-  const stop = control.onChange((changed) => {
-    const seen = changed === key ? control.get<BackfillRequired>(key) : undefined;
-    if (seen && seen.at !== judged.at) newer = seen;
+/** Records the requirements, each merged with what is recorded for its table at that moment. */
+export async function addRequired(control: ControlLog, fresh: readonly BackfillRequired[]): Promise<void> {
+  await control.change(() => ({
+    writes: fresh.map((required) => {
+      const key = stateKeys.required(required.table);
+      return [key, mergeRequired(control.get<BackfillRequired>(key), required)];
+    }),
+    result: undefined,
+  }));
+}
+
+/** Takes back the BACKFILL REQUIRED records that the run satisfies; returns the tables for which one is left. */
+export async function clearRequired(control: ControlLog, run: BackfillRun): Promise<TableName[]> {
+  return await control.change(() => {
+    const left: TableName[] = [];
+    const writes: [string, BackfillRequired | null][] = [];
+    for (const required of allRequired(control)) {
+      const key = stateKeys.required(required.table);
+      const verdict = satisfies(run, required);
+      if (verdict === 'yes') writes.push([key, null]);
+      else left.push(required.table);
+      if (verdict === 'reconcile-left' && required.backfilledBy !== run.runId) writes.push([key, { ...required, backfilledBy: run.runId }]);
+    }
+    return { writes, result: left };
   });
-  try {
-    await write();
-  } finally {
-    stop();
-  }
-  if (newer) await control.put(key, newer);
 }
