@@ -160,11 +160,14 @@ describe('a console for other machines', () => {
 
     const { page } = await openPage(browser);
     await page.goto(at);
-    await page.type('input[name="token"]', 'another-one-entirely');
-    await page.keyboard.press('Enter');
+    const enter = async (token: string): Promise<void> => {
+      await page.type('input[name="token"]', token);
+      // what is asked of a page that is just being left has no context to be answered in
+      await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')]);
+    };
+    await enter('another-one-entirely');
     await shows(page, 'That is not the token');
-    await page.type('input[name="token"]', TOKEN);
-    await page.keyboard.press('Enter');
+    await enter(TOKEN);
     await shows(page, 'docs', '[data-node="elastic"]');
 
     await between.close();
