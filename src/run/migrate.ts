@@ -9,6 +9,7 @@ import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
 import { createBrake } from './brake.ts';
 import { pgTarget } from './connections.ts';
+import { requireSameDeletePolicy } from './delete-policy.ts';
 import type { Platform } from './platform.ts';
 
 export interface MigrateOptions {
@@ -34,6 +35,7 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
   const target = pgTarget(config);
   const epoch = await state.readEpoch();
   if (!epoch) throw new DifyEsError('STREAM_NEVER_RAN', 'no reader has ever read the slot, so there is no epoch to write in');
+  requireSameDeletePolicy(state.control, config.postgres.deletePolicy);
   const layout = await pinLayout(kafka, names, state.control);
   const brake = createBrake(config, log, options.signal);
   return runBackfill({

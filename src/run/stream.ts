@@ -15,6 +15,7 @@ import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
 import { requireBackfill, type RecordOptions } from './backfill-required.ts';
 import { pgTarget } from './connections.ts';
+import { recordDeletePolicy } from './delete-policy.ts';
 import type { Platform } from './platform.ts';
 import { driftOf, recordColumns } from './schema-drift.ts';
 import { watchSource } from './source-watch.ts';
@@ -75,11 +76,13 @@ export async function startStream(config: Config, platform: Platform, log: Logge
         const maker = new RecordMaker({ cacheBytes: program.toastCacheBytes, truncatePolicy: postgres.truncatePolicy, fetchRows });
         return parts.onMade ? watched(maker, parts.onMade) : maker;
       },
-      openPublisher: async () =>
-        createPublisher({
+      openPublisher: async () => {
+        await recordDeletePolicy(state.control, postgres.deletePolicy);
+        return createPublisher({
           kafka, names, role: 'stream', transactionalId: `${names.control}/stream/${postgres.slot}`, control: state.control,
           encoding: createAvroEncoding(), partitions: layout.partitions, logger: log, compression: config.kafka.compression,
-        }),
+        });
+      },
       readEpoch: () => state.readEpoch(),
       isAnnouncedCleanup: async (runId) => {
         await state.control.refresh();

@@ -16,6 +16,7 @@ import { openDeadLetters } from '../pipeline/kafka/dead-letters.ts';
 import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
 import { pgTarget } from './connections.ts';
+import { requireSameDeletePolicy } from './delete-policy.ts';
 import { openDrainer, type Drainer } from './drain.ts';
 import type { Platform } from './platform.ts';
 
@@ -85,6 +86,7 @@ async function drainFirst(drainer: Drainer, log: Logger): Promise<DifyEsError | 
 export async function knownBoundaries(config: Config, { kafka, names, state }: Platform): Promise<Boundaries> {
   const { control } = state;
   await control.refresh();
+  requireSameDeletePolicy(control, config.postgres.deletePolicy);
   const accepted = new Set<string>();
   const ids = control.entries<LetterRecord>(stateKeys.letter('')).filter(([, record]) => record.state === 'accepted').map(([key]) => key.slice(stateKeys.letter('').length));
   if (ids.length > 0) {
@@ -142,13 +144,13 @@ async function settleReconcile(control: ControlLog, request: ValidateRequest, va
   const { tally, rewritten, notDrained } = validation;
   if (request.sample !== 'full' || request.tenantIds.length > 0 || notDrained || tally.inFlight > 0) return [];
   const unclean = new Set(tally.groups().filter((group) => group.extra + group['wrong-index'] + group.missing + group.stale > 0).map(({ table }) => table));
-  const settled: TableName[] = [];
-  await control.refresh();
-  for (const [table, required] of before) {
-    if (unclean.has(table) || rewritten.includes(table)) continue;
-    if (control.get<BackfillRequired>(stateKeys.required(table))?.at !== required.at) continue;
-    await control.remove(stateKeys.required(table));
-    settled.push(table);
-  }
-  return settled;
+  return await control.change(() => {
+    const settled = [...before].filter(([table, required]) => {
+      if (unclean.has(table) || rewritten.includes(table)) return false;
+      const now = control.get<BackfillRequired>(stateKeys.required(table));
+      // none: settled by another look, or by this one, whose answer was lost
+      return now === undefined || now.at === required.at;
+    }).map(([table]) => table);
+    return { writes: settled.map((table) => [stateKeys.required(table), null]), result: settled };
+  });
 }

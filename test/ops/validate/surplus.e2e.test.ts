@@ -53,3 +53,11 @@ it('what a clean-up archives while a validation runs is no surplus to it, and --
   expect(report).toMatchObject({ verdict: 'equal', repair: { tombstonesPublished: 0 } });
   expect(code, validation.describe()).toBe(0);
 });
+
+it('a shell with another DELETE_POLICY than the stream is refused before anything is judged by it', async () => {
+  for (const verb of [['validate', '--full', '--repair', '--delete-extra'], ['migrate']]) {
+    const refused = pipeline.spawn(verb, { env: { DELETE_POLICY: 'ignore' } });
+    expect(await refused.ended, refused.describe()).toMatchObject({ code: 2 });
+    expect(refused.describe()).toContain('DELETE_POLICY is ignore here, but the stream runs with apply');
+  }
+});
