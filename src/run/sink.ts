@@ -2,9 +2,11 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
 import { CONNECTORS } from '../connector/registry.ts';
 import { DifyEsError } from '../core/errors.ts';
-import { stateKeys, type ControlLog, type RetentionRecord } from '../core/state.ts';
-import type { TableName } from '../core/contracts.ts';
+import { parseLsn } from '../core/lsn.ts';
+import { stateKeys, type ControlLog, type RetentionRecord, type SwitchedRecord } from '../core/state.ts';
+import type { ConsumedRecord, TableName } from '../core/contracts.ts';
 import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
+import { WRITES } from '../pipeline/encode/headers.ts';
 import { decodeKey } from '../pipeline/encode/key-codec.ts';
 import { decodeRow, fingerprintOf } from '../pipeline/encode/row-codec.ts';
 import { createSchemaBook, type SchemaBook } from '../pipeline/encode/schema-book.ts';
@@ -41,6 +43,8 @@ export interface SinkParts {
   readonly onTrouble?: (trouble: Trouble) => void;
   /** The first success after trouble. */
   readonly onRecovered?: () => void;
+  /** PostgreSQL was written for a tenant after its switch: the row is in neither log page. */
+  readonly onLateWrite?: () => void;
 }
 
 export function templateSettings({ elasticsearch }: Config): TemplateSettings {
@@ -52,7 +56,7 @@ export function templateSettings({ elasticsearch }: Config): TemplateSettings {
  * A member of the consumer group, wired: Kafka → bulks → offsets. Sees to the templates first: people delete
  * `dify-*-template`, and an index made without them has the wrong mapping for ever.
  */
-export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}, { overSwitched = false, onTrouble, onRecovered }: SinkParts = {}): Promise<SinkRun> {
+export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}, { overSwitched = false, onTrouble, onRecovered, onLateWrite }: SinkParts = {}): Promise<SinkRun> {
   const { kafka, names, client, state } = platform;
   const templates = Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config)));
   const put = await ensureTemplates(client, templates);
@@ -67,6 +71,7 @@ export async function startSink(config: Config, platform: Platform, log: Logger,
     beforeNew: (indices) => relaxing.beforeNew(indices),
     park: (parked) => letters.park(parked),
     ...tenantRules(state.control),
+    onSwitched: lateWrites(state.control, log, onLateWrite),
     ...(overSwitched ? { isSwitched: () => false } : {}),
     searchTextBytes: config.elasticsearch.searchText ? DEFAULT_SEARCH_TEXT_BYTES : 0,
     maxBulkBytes: config.elasticsearch.bulkBytes,
@@ -145,4 +150,21 @@ function tenantRules(control: ControlLog): { isSwitched: (tenantId: string) => b
     if (key.startsWith('tenant/')) read();
   });
   return { isSwitched: (tenantId) => switched.has(tenantId), expiredThrough: (tenantId) => expired.get(tenantId) };
+}
+
+/**
+ * Tells the rows that the application wrote to PostgreSQL after the switch of their tenant from what a replay or a
+ * backfill brings up again: a process of it still has its old settings, and nobody will see what it writes.
+ */
+function lateWrites(control: ControlLog, log: Logger, onLateWrite: () => void = () => {}): (tenantId: string, record: ConsumedRecord) => void {
+  const said = new Set<string>();
+  return (tenantId, { headers: { op, lsn } }) => {
+    const switched = control.get<SwitchedRecord>(stateKeys.switched(tenantId));
+    if (!switched || !WRITES.has(op) || parseLsn(lsn) <= parseLsn(switched.lsn)) return;
+    onLateWrite();
+    const key = `${tenantId}/${switched.at}`;
+    if (said.has(key)) return;
+    said.add(key);
+    log.error({ tenantId, lsn, switchedAt: switched.at }, 'PostgreSQL was written for a tenant whose truth is Elasticsearch: a process of Dify has its old settings; restart it, then bring its rows over with replay --from-time (the switch) --run --force');
+  };
 }

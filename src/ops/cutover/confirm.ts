@@ -5,12 +5,14 @@ import { TABLES } from '../../core/contracts.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import { formatLsn } from '../../core/lsn.ts';
 import { stateKeys, type ReadyRecord, type SwitchedRecord } from '../../core/state.ts';
+import { allRequired, allRuns } from '../../pipeline/backfill/run-record.ts';
 import { qualifiedName } from '../../pipeline/backfill/table-source.ts';
 import { connect, query, type Queryable } from '../../pipeline/capture/pg-connection.ts';
 import { pgTarget } from '../../run/connections.ts';
 import { openDrainer } from '../../run/drain.ts';
 import type { Platform } from '../../run/platform.ts';
 import { compare, countLetters } from './assess.ts';
+import { backfillFinding } from './findings.ts';
 
 export interface ConfirmOptions {
   readonly tenantIds: readonly string[];
@@ -34,12 +36,7 @@ export interface Confirmed {
  */
 export async function confirmSwitch(config: Config, platform: Platform, { tenantIds, quietMs, limitMs, signal }: ConfirmOptions, log: Logger): Promise<Confirmed> {
   const { control } = platform.state;
-  await control.refresh();
-  for (const tenantId of tenantIds) {
-    if (!control.get<ReadyRecord>(stateKeys.ready(tenantId))) throw new DifyEsError('ANSWER_NO', `${tenantId} was not found ready: run dify-es cutover --tenant-id ${tenantId} first`);
-    const { open } = await countLetters(platform, tenantId);
-    if (open > 0) throw new DifyEsError('ANSWER_NO', `${open} dead letters of ${tenantId} are open: nothing would redrive them after the switch`);
-  }
+  await requireReady(platform, tenantIds);
   const db = await connect(pgTarget(config), { role: 'cutover' });
   const drainer = await openDrainer(config, platform, log, signal);
   const look = (): Promise<string> => fingerprint(db, config.postgres.schema, tenantIds);
@@ -52,7 +49,11 @@ export async function confirmSwitch(config: Config, platform: Platform, { tenant
       if (now === seen) {
         const { lsn } = await drainer.drain();
         now = await look();
-        if (now === seen) return await record(lsn, now);
+        if (now === seen) {
+          // it may have taken minutes, and hours since the tenants were found ready
+          await requireReady(platform, tenantIds);
+          return await record(lsn, now);
+        }
       }
       seen = now;
       if (performance.now() > deadline) throw new DifyEsError('ANSWER_NO', 'PostgreSQL is still being written for these tenants: a process of Dify has the old settings');
@@ -66,6 +67,19 @@ export async function confirmSwitch(config: Config, platform: Platform, { tenant
     const switched = tenantIds.map((tenantId): SwitchedRecord => ({ tenantId, at: new Date().toISOString(), lsn: formatLsn(lsn) }));
     for (const one of switched) await control.put(stateKeys.switched(one.tenantId), one);
     return { switched, writtenMeanwhile: (await look()) !== before };
+  }
+}
+
+/** What was ready once may have lost its slot since: nothing of this program mends a tenant after the switch. */
+async function requireReady(platform: Platform, tenantIds: readonly string[]): Promise<void> {
+  const { control } = platform.state;
+  await control.refresh();
+  for (const tenantId of tenantIds) {
+    if (!control.get<ReadyRecord>(stateKeys.ready(tenantId))) throw new DifyEsError('ANSWER_NO', `${tenantId} was not found ready: run dify-es cutover --tenant-id ${tenantId} first`);
+    const backfill = backfillFinding(tenantId, allRuns(control), allRequired(control));
+    if (backfill.level === 'fail') throw new DifyEsError('ANSWER_NO', `${tenantId} is not ready any more; backfill: ${backfill.message}`);
+    const { open } = await countLetters(platform, tenantId);
+    if (open > 0) throw new DifyEsError('ANSWER_NO', `${open} dead letters of ${tenantId} are open: nothing would redrive them after the switch`);
   }
 }
 

@@ -2,15 +2,17 @@ import type { Client } from '@elastic/elasticsearch';
 import type { Config } from '../../config/config.ts';
 import { TABLES } from '../../core/contracts.ts';
 import { stateKeys, type ControlLog, type ReadyRecord, type SwitchedRecord } from '../../core/state.ts';
+import { allRequired, allRuns } from '../../pipeline/backfill/run-record.ts';
 import { connect } from '../../pipeline/capture/pg-connection.ts';
 import { pgTarget } from '../../run/connections.ts';
 import { readElastic, type IndexStatus } from '../status/elastic-status.ts';
 import { tenantsOf } from '../validate/sample.ts';
 import { Source } from '../validate/source.ts';
+import { backfillFinding } from './findings.ts';
 
 export interface TenantRow {
   readonly tenantId: string;
-  /** `open`: not looked at, or the last look said no. */
+  /** `open`: not looked at, the last look said no, or a backfill was required since. */
   readonly state: 'open' | 'ready' | 'switched';
   readonly since: string | null;
   readonly indices: number;
@@ -26,12 +28,14 @@ export async function listTenants(config: Config, platform: { readonly client: C
 }
 
 /** Pure but for the view: what is known of each tenant that has an index or a row. */
-export function tenantRows(control: Pick<ControlLog, 'get'>, indices: readonly IndexStatus[], ofSource: ReadonlySet<string>): TenantRow[] {
+export function tenantRows(control: Pick<ControlLog, 'get' | 'entries'>, indices: readonly IndexStatus[], ofSource: ReadonlySet<string>): TenantRow[] {
   const byTenant = Map.groupBy(indices, ({ tenantId }) => tenantId);
   const all = new Set([...byTenant.keys(), ...ofSource]);
+  const [runs, required] = [allRuns(control), allRequired(control)];
   return [...all].sort().map((tenantId): TenantRow => {
     const switched = control.get<SwitchedRecord>(stateKeys.switched(tenantId));
-    const ready = control.get<ReadyRecord>(stateKeys.ready(tenantId));
+    const found = control.get<ReadyRecord>(stateKeys.ready(tenantId));
+    const ready = backfillFinding(tenantId, runs, required).level === 'fail' ? undefined : found;
     const own = byTenant.get(tenantId) ?? [];
     return {
       tenantId, state: switched ? 'switched' : ready ? 'ready' : 'open', since: switched?.at ?? ready?.at ?? null,

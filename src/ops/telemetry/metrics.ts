@@ -53,6 +53,7 @@ export function createMetrics(beforeScrape: () => void = () => {}) {
     },
     sink: {
       records: counter('sink_records_total', 'Records settled, by what became of them.', ['table', 'outcome']),
+      lateWrites: counter('sink_late_writes_total', 'Rows that were written to PostgreSQL after the switch of their tenant, and are in no log page.'),
       invalidJson: counter('sink_invalid_json_documents_total', 'Documents with a JSON column that is kept as text.', ['table']),
       bulkBytes: counter('sink_bulk_bytes_total', 'Bytes sent to Elasticsearch in bulks.', ['table']),
       batchSeconds: new Histogram({ name: 'dify_es_sink_batch_duration_seconds', help: 'From a batch of Kafka to its committed offset.', labelNames: ['table'] as const, buckets: BULK_SECONDS, registers }),

@@ -19,7 +19,7 @@ export interface Telemetry {
   readonly health: Health;
   readonly stream: Required<Pick<StreamParts, 'onProgress' | 'onWal' | 'onTables' | 'onMade'>>;
   readonly onBatch: (progress: SinkProgress) => void;
-  readonly sink: Required<Pick<SinkParts, 'onTrouble' | 'onRecovered'>>;
+  readonly sink: Required<Pick<SinkParts, 'onTrouble' | 'onRecovered' | 'onLateWrite'>>;
   readonly onBackfill: (progress: TableProgress) => void;
   /** The part has connected and begun. The reader says it itself, by its progress. */
   working(part: Part): void;
@@ -72,6 +72,7 @@ export async function withTelemetry<T>(config: Config, log: Logger, parts: reado
         metrics.sink.waiting.set(0);
         health.set('sink', true, 'working');
       },
+      onLateWrite: () => metrics.sink.lateWrites.inc(),
     },
     onBackfill: backfillNotes(metrics),
     working: (part) => health.set(part, true, 'working'),

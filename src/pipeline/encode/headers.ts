@@ -5,6 +5,9 @@ import { parseVersion, type RowVersion } from '../../core/row-version.ts';
 /** The letters of Debezium, so that people who read topics know them. */
 const LETTERS = { read: 'r', insert: 'c', update: 'u', delete: 'd' } as const satisfies Record<Operation, string>;
 
+/** Header `op` of what the application itself wrote: no row that a backfill read, and no delete. */
+export const WRITES: ReadonlySet<string> = new Set([LETTERS.insert, LETTERS.update]);
+
 /** The headers of a table's record; all are texts. The version as raw digits: a JSON number would lose its last ones. */
 export type RecordHeaders = Readonly<Record<'version' | 'op' | 'lsn' | 'time', string>>;
 

@@ -46,6 +46,8 @@ export interface SinkOptions {
   readonly park: (letters: readonly DeadLetter[]) => Promise<void>;
   /** The tenant's truth is Elasticsearch: nothing of it is written any more. */
   readonly isSwitched: (tenantId: string) => boolean;
+  /** Each record that was not written for that reason. */
+  readonly onSwitched?: (tenantId: string, record: ConsumedRecord) => void;
   /** `YYYY.MM`: this month of the tenant and all before it were dropped by retention. */
   readonly expiredThrough: (tenantId: string) => string | undefined;
   /** Bytes of search_text in a document; 0 turns it off. */
@@ -115,7 +117,7 @@ export class SinkWriter {
 
   /** Settles what needs no document: unreadable, without an index, dropped by retention, of a switched tenant. */
   private route(batch: Batch): Routed[] {
-    const { prefix, connectors, isSwitched, expiredThrough } = this.options;
+    const { prefix, connectors, isSwitched, onSwitched = ignore, expiredThrough } = this.options;
     const connector = connectors[batch.table];
     const routed: Routed[] = [];
     for (const [position, record] of batch.records.entries()) {
@@ -130,8 +132,10 @@ export class SinkWriter {
         continue;
       }
       const expired = expiredThrough(key.tenantId);
-      if (isSwitched(key.tenantId)) batch.settle(position, 'switched');
-      else if (expired !== undefined && found.month <= expired) batch.settle(position, 'expired');
+      if (isSwitched(key.tenantId)) {
+        batch.settle(position, 'switched');
+        onSwitched(key.tenantId, record);
+      } else if (expired !== undefined && found.month <= expired) batch.settle(position, 'expired');
       else routed.push({ position, record, key, index: found.name, id: key.id, version: record.headers.version });
     }
     return routed;

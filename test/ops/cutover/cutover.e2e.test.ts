@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stateKeys, type ReadyRecord, type SwitchedRecord } from '../../../src/core/state.ts';
+import { stateKeys, type BackfillRequired, type ControlLog, type ReadyRecord, type SwitchedRecord } from '../../../src/core/state.ts';
 import type { Assessment } from '../../../src/ops/cutover/assess.ts';
 import { createKafka } from '../../../src/pipeline/kafka/client.ts';
 import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
@@ -36,14 +36,16 @@ const refreshOf = async (tenantId: string): Promise<Set<string | undefined>> => 
   return new Set(Object.values(answer).map(({ settings }) => settings['index.refresh_interval']));
 };
 
-async function recorded<T>(key: string): Promise<T | undefined> {
+async function withControl<T>(use: (control: ControlLog) => T | Promise<T>): Promise<T> {
   const control = await openControlLog({ kafka: createKafka({ brokers: here.brokers, clientId: 'test' }, silent), topic: topicNames(here.topicPrefix).control, logger: silent });
   try {
-    return control.get<T>(key);
+    return await use(control);
   } finally {
     await control.close();
   }
 }
+
+const recorded = <T>(key: string): Promise<T | undefined> => withControl((control) => control.get<T>(key));
 
 beforeAll(async () => {
   db = await pipeline.connect();
@@ -90,6 +92,21 @@ describe('cutover', () => {
     expect(tenants.map(({ tenantId, state }) => [tenantId, state])).toEqual([tenant, other].sort().map((each) => [each, 'ready']));
   });
 
+  it('that was found ready is not confirmed, and not called ready, when the slot was lost since', async () => {
+    const required: BackfillRequired = { table: 'workflow_runs', reason: 'slot-lost', sinceLsn: 'F/0', sinceEpoch: 1, reconcile: true, at: 't' };
+    await withControl((control) => control.put(stateKeys.required('workflow_runs'), required));
+    try {
+      const refused = pipeline.spawn(['cutover', '--tenant-id', tenant, '--confirm', '--quiet', '1']);
+      expect(await refused.ended, refused.describe()).toMatchObject({ code: 1 });
+      expect(refused.describe()).toMatch(/not ready any more.*slot-lost/);
+      expect(await recorded(stateKeys.switched(tenant))).toBeUndefined();
+      const { tenants } = JSON.parse(await pipeline.verb(['cutover', '--all', '--json'])) as { tenants: { state: string }[] };
+      expect(tenants.map(({ state }) => state)).toEqual(['open', 'open']);
+    } finally {
+      await withControl((control) => control.remove(stateKeys.required('workflow_runs')));
+    }
+  });
+
   it('records the switch when PostgreSQL has fallen silent, and the sinks leave the tenant alone from then on', async () => {
     const writer = pipeline.write({ seed: 91, tenantIds: [tenant], writesPerSecond: 30, deletes: 0 });
     await writer.reached(5);
@@ -106,6 +123,7 @@ describe('cutover', () => {
     await pipeline.drained();
     const { _source } = await elastic<{ _source: { created_from: string } }>(`/${index}/_doc/${row!.id}`);
     expect(_source.created_from).not.toBe('late');
+    await running.said('has its old settings');
   });
 
   it('goes back only when PostgreSQL has everything, or by force', async () => {
