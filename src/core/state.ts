@@ -17,6 +17,8 @@ export interface EpochRecord {
    * both identifiers); a slot that is above it was re-created or moved by somebody else.
    */
   readonly highWaterLsn: string;
+  /** The commit that was published last when the mark was recorded: a slot that stands before it sends it again. */
+  readonly lastCommit?: { readonly endLsn: string; readonly timeMs: number };
   readonly slot: string;
   readonly at: string;
 }

@@ -53,6 +53,12 @@ function identityChanges(recorded: EpochRecord, observed: ObservedSource): strin
   return changes;
 }
 
+/** The source is another branch though nothing else tells: see KnownCommit. */
+export function outgrownEpoch(recorded: EpochRecord, observed: ObservedSource): EpochDecision {
+  const reason = `its log has no commit that ends at ${recorded.lastCommit?.endLsn}, which it has sent before: it was restored and has grown on`;
+  return nextEpoch(recorded, observed, 'source-restored', [reason]);
+}
+
 /** Its versions must lie above all of the former epoch, whatever the LSNs say, and its high-water mark begins anew. */
 function nextEpoch(recorded: EpochRecord, observed: ObservedSource, changed: 'new-epoch' | 'source-restored', reasons: string[]): EpochDecision {
   return { epoch: recorded.epoch + 1, changed, slotMoved: recorded.slot !== observed.slot, reasons, highWaterLsn: observed.slotConfirmedLsn };

@@ -4,7 +4,7 @@ import type { Publisher } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError, type ErrorCode } from '../../core/errors.ts';
 import { stateKeys, type EpochRecord } from '../../core/state.ts';
-import { decideEpoch, epochRecord, type ObservedSource } from './epoch.ts';
+import { decideEpoch, epochRecord, outgrownEpoch, type EpochDecision, type ObservedSource } from './epoch.ts';
 import { LOOKUP_SETTINGS, rowFetcher } from './fetch-rows.ts';
 import { applicationName, openPool } from './pg-connection.ts';
 import { inTransaction } from './publish.ts';
@@ -120,11 +120,15 @@ export class StreamLoop {
       await (await publisher.begin()).abort();
       const slotConfirmed = await reader.assertSlotHeld(db);
       const observed = { ...reader.identity, slot: options.slot, slotConfirmedLsn: slotConfirmed };
-      const epoch = await this.#establishEpoch(observed, publisher, async () => void (await reader.assertSlotHeld(db)));
+      const held = { publisher, assertStillOurs: async () => void (await reader.assertSlotHeld(db)) };
+      const epoch = await this.#establishEpoch(observed, held);
       const recordSource = parts.makeRecords(rowFetcher(db, { schema: options.schema, maxBytes: options.fetchBytes }));
       log.info({ epoch: epoch.epoch, slot: options.slot, highWater: epoch.highWaterLsn }, 'reading the log');
       this.#hasRun = true;
-      await new StreamSession(this.#context, this.#shared, { db, reader, publisher, recordSource, epoch, slotConfirmed }).run();
+      await new StreamSession(this.#context, this.#shared, {
+        db, reader, publisher, recordSource, epoch, slotConfirmed,
+        renewEpoch: (recorded) => this.#recordEpoch(outgrownEpoch(recorded, observed), observed, held),
+      }).run();
     };
     try {
       await untilAborted(stream(), this.#giveUp.signal);
@@ -135,11 +139,14 @@ export class StreamLoop {
     }
   }
 
-  async #establishEpoch(observed: ObservedSource, publisher: Publisher, assertStillOurs: () => Promise<void>): Promise<EpochRecord> {
-    const { parts, hooks, options, log } = this.#context;
-    const recorded = await parts.readEpoch();
+  async #establishEpoch(observed: ObservedSource, held: HeldSlot): Promise<EpochRecord> {
+    const recorded = await this.#context.parts.readEpoch();
     const decision = decideEpoch(recorded, observed);
-    if (recorded && decision.changed === null && !decision.slotMoved) return recorded;
+    return recorded && decision.changed === null && !decision.slotMoved ? recorded : await this.#recordEpoch(decision, observed, held);
+  }
+
+  async #recordEpoch(decision: EpochDecision, observed: ObservedSource, { publisher, assertStillOurs }: HeldSlot): Promise<EpochRecord> {
+    const { hooks, options, log } = this.#context;
     log.warn({ epoch: decision.epoch, changed: decision.changed, slotMoved: decision.slotMoved, reasons: decision.reasons }, 'a full backfill is required');
     // First what must be done, then the epoch: recorded the other way round, a crash between would forget it.
     await hooks.onEpoch?.(decision, observed);
@@ -150,6 +157,12 @@ export class StreamLoop {
     hooks.onEpochRecorded?.(record);
     return record;
   }
+}
+
+/** The writer that has fenced its predecessor, and the question whether the slot is still ours. */
+interface HeldSlot {
+  readonly publisher: Publisher;
+  readonly assertStillOurs: () => Promise<void>;
 }
 
 /** Throws when the signal comes first: a client that never answers would hold its caller for ever. */

@@ -5,6 +5,7 @@ import { formatLsn, LSN_ZERO, parseLsn, type Lsn } from '../../core/lsn.ts';
 import { stateKeys, type EpochRecord } from '../../core/state.ts';
 import { Batcher, relationsOf, transactionsOf, type Batch } from './batch.ts';
 import { ConfirmedLsn } from './confirmed-lsn.ts';
+import { KnownCommit } from './known-commit.ts';
 import type { Queryable } from './pg-connection.ts';
 import { inTransaction } from './publish.ts';
 import type { PublishWork, RecordSource, StreamContext } from './stream-contract.ts';
@@ -30,6 +31,8 @@ export interface SessionParts {
   readonly recordSource: RecordSource;
   readonly epoch: EpochRecord;
   readonly slotConfirmed: Lsn;
+  /** The source turned out to be another branch of itself: records the next epoch and what it requires. */
+  readonly renewEpoch: (recorded: EpochRecord) => Promise<EpochRecord>;
 }
 
 const IDLE_WAIT_MS = 100;
@@ -45,6 +48,8 @@ export class StreamSession {
   readonly #parts: SessionParts;
   readonly #confirmed: ConfirmedLsn;
   readonly #batcher: Batcher;
+  readonly #known: KnownCommit;
+  #lastCommit: EpochRecord['lastCommit'];
   #batchBeganAt = 0;
   #position = LSN_ZERO;
   #highWater: Lsn;
@@ -58,6 +63,8 @@ export class StreamSession {
     this.#epoch = parts.epoch;
     // Above the slot when the server went back to an older position of it, as after a crash: the mark never falls.
     this.#highWater = parseLsn(parts.epoch.highWaterLsn);
+    this.#known = new KnownCommit(parts.epoch.lastCommit, parts.slotConfirmed);
+    this.#lastCommit = parts.epoch.lastCommit;
     this.#confirmed = new ConfirmedLsn({ start: parts.slotConfirmed, holdMs: context.options.holdMs });
     this.#batcher = new Batcher(context.options.batch);
   }
@@ -67,6 +74,7 @@ export class StreamSession {
     const { reader } = this.#parts;
     while (!this.#shared.stop.aborted) {
       this.#gather();
+      if (this.#known.isMissing) await this.#renewEpoch();
       if (this.#batchIsDue()) {
         await this.#publish(this.#batcher.take());
         continue;
@@ -88,15 +96,30 @@ export class StreamSession {
       if (!event || (this.#batcher.isFull && !isCommit(event))) return;
       reader.shift();
       if ('position' in event) {
+        this.#known.position(event.position);
         this.#confirmed.position(event.position);
         this.#position = event.position;
         continue;
       }
       const { message } = event;
       if (message.kind === 'begin') this.#confirmed.began();
-      else if (message.kind === 'commit') this.#confirmed.committed(message.endLsn);
+      else if (message.kind === 'commit') {
+        this.#known.commit(message.endLsn, message.commitTimeMs);
+        this.#confirmed.committed(message.endLsn);
+      }
       this.#batcher.add(message, event.bytes);
     }
+  }
+
+  /**
+   * What was published since this session began has versions of the former epoch and may lie below documents of the
+   * branch that is gone; the full backfill that is required now writes above both.
+   */
+  async #renewEpoch(): Promise<void> {
+    this.#epoch = await this.#parts.renewEpoch(this.#epoch);
+    this.#highWater = parseLsn(this.#epoch.highWaterLsn);
+    this.#lastCommit = undefined;
+    this.#known.forget();
   }
 
   /** At a commit with nothing more at hand at once: under load more is at hand, and the batch fills. */
@@ -135,6 +158,7 @@ export class StreamSession {
     let records = 0;
     let letters = 0;
     let highWater: Lsn | null = null;
+    if (batch.lastCommit) this.#lastCommit = { endLsn: formatLsn(batch.lastCommit.endLsn), timeMs: batch.lastCommit.commitTimeMs };
     await this.#inTransaction(async (transaction) => {
       if (records + letters > 0) recordSource.forget();
       records = letters = 0;
@@ -198,7 +222,7 @@ export class StreamSession {
 
   /** In the stream's own transaction, so that a reader which was stopped and wakes up cannot set the mark back. */
   async #putHighWater(transaction: PublishTransaction, lsn: Lsn): Promise<void> {
-    this.#epoch = { ...this.#epoch, highWaterLsn: formatLsn(lsn), at: new Date().toISOString() };
+    this.#epoch = { ...this.#epoch, highWaterLsn: formatLsn(lsn), ...(this.#lastCommit ? { lastCommit: this.#lastCommit } : {}), at: new Date().toISOString() };
     await transaction.putControl(stateKeys.epoch, this.#epoch);
   }
 
