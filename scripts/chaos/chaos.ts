@@ -10,7 +10,7 @@ const USAGE = `usage: npm run test:chaos -- --minutes N --seed S [-- options]
   kill -9 of stream, sink, migrate and of the three servers, at random, while a random workload writes; then everything
   is drained and every row compared with its document, again and again. Exit 0 only if every round was equal.
 
-  --minutes N         no round begins after N minutes (default 60)
+  --minutes N         no round begins after N minutes (default 60); every second one runs without migrate, and there are two at least
   --seed S            default 1
   --round-seconds N   of writing and killing before each comparison (default 180)
   --pause MS,MS       between two kills (default 2000,10000)

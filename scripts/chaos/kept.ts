@@ -70,12 +70,12 @@ export class KeptProgram {
   }
 }
 
-/** Runs a verb that ends by itself until it has ended well, through servers that are still coming back. */
-export async function untilDone(pipeline: Pipeline, args: readonly string[], attempts = 20): Promise<void> {
+/** Runs a verb that ends by itself until it has ended well, through servers that are still coming back. Returns its output. */
+export async function untilDone(pipeline: Pipeline, args: readonly string[], attempts = 20): Promise<string> {
   for (let attempt = 1; ; attempt++) {
     const program = pipeline.spawn(args);
     const { code } = await program.ended;
-    if (code === 0) return;
+    if (code === 0) return program.stdout;
     if (code !== 3 || attempt >= attempts) throw new Error(`did not end well\n${program.describe()}`);
     await sleep(1_000);
   }

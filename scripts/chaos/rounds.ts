@@ -14,7 +14,7 @@ export interface ChaosServers {
 
 export interface ChaosOptions {
   readonly seed: number;
-  /** No round begins after this. */
+  /** No round begins after this; there are two in any case, since they differ. */
   readonly minutes: number;
   /** Kills and writes last so long before a round is drained and compared. */
   readonly roundSeconds: number;
@@ -26,6 +26,8 @@ export interface ChaosOptions {
 
 export interface ChaosFigures {
   rounds: number;
+  /** Of these, the rounds in which no migrate ran. */
+  roundsOfTheStreamAlone: number;
   minutes: number;
   /** By victim. */
   readonly kills: Record<Victim, number>;
@@ -36,9 +38,11 @@ export interface ChaosFigures {
   /** Rows compared with their documents, over all rounds. */
   compared: number;
   migrates: number;
+  /** Killed at the end of a round, and finished by another after the comparison. */
+  resumed: number;
   /** Starts that ended because a server was away. */
   away: number;
-  /** How often a reader began a new epoch; 1 is the first start. */
+  /** How often a reader began a new epoch. Setup records the first one, and no kill is a reason for another. */
   epochs: number;
   readonly faults: string[];
 }
@@ -51,6 +55,8 @@ const KEPT_ROWS = 15_000;
 
 /**
  * Rounds of: write at random, kill at random, then let all come back, drain, and compare every row with its document.
+ * In every second round nothing but stream and sink runs: a migrate would bring again what the reader has lost. In the
+ * others migrate runs beside them again and again, and none runs between the last kill and the comparison.
  * What is killed and written follows from the seed; when a kill meets which moment, luck decides. Throws at the first
  * difference.
  */
@@ -59,7 +65,7 @@ export async function runChaos(servers: ChaosServers, options: ChaosOptions): Pr
     ...servers.pg.env, ...servers.kafka.env, ...servers.es.env, KAFKA_PARTITIONS: '3', KAFKA_SESSION_TIMEOUT_MS: '6000', MIGRATE_BATCH_SIZE: '500', LOG_LEVEL: 'info',
   });
   const random = new Random(options.seed);
-  const figures: ChaosFigures = { rounds: 0, minutes: 0, kills: { stream: 0, sink: 0, migrate: 0, pg: 0, kafka: 0, es: 0 }, operations: 0, lost: 0, rowChanges: 0, compared: 0, migrates: 0, away: 0, epochs: 0, faults: [] };
+  const figures: ChaosFigures = { rounds: 0, roundsOfTheStreamAlone: 0, minutes: 0, kills: { stream: 0, sink: 0, migrate: 0, pg: 0, kafka: 0, es: 0 }, operations: 0, lost: 0, rowChanges: 0, compared: 0, migrates: 0, resumed: 0, away: 0, epochs: 0, faults: [] };
   const began = performance.now();
   const minutes = (): number => (performance.now() - began) / 60_000;
   try {
@@ -67,10 +73,11 @@ export async function runChaos(servers: ChaosServers, options: ChaosOptions): Pr
     await createDifySchema(db);
     await db.end();
     await pipeline.verb(['setup']);
-    while (figures.rounds === 0 || minutes() < options.minutes) {
-      await oneRound(pipeline, servers, options, random, figures);
+    while (figures.rounds < 2 || minutes() < options.minutes) {
+      const withMigrate = figures.rounds % 2 === 0;
+      await oneRound(pipeline, servers, options, random, figures, withMigrate);
       figures.minutes = minutes();
-      options.say(`round ${figures.rounds}: equal. So far ${describeFigures(figures)}`);
+      options.say(`round ${figures.rounds}, ${withMigrate ? 'with migrate' : 'stream and sink alone'}: equal. So far ${describeFigures(figures)}`);
     }
     return figures;
   } finally {
@@ -78,10 +85,10 @@ export async function runChaos(servers: ChaosServers, options: ChaosOptions): Pr
   }
 }
 
-async function oneRound(pipeline: Pipeline, servers: ChaosServers, options: ChaosOptions, random: Random, figures: ChaosFigures): Promise<void> {
+async function oneRound(pipeline: Pipeline, servers: ChaosServers, options: ChaosOptions, random: Random, figures: ChaosFigures, withMigrate: boolean): Promise<void> {
   await thinOut(pipeline);
   const countEpochs = (program: { hasSaid(text: string): boolean }): void => void (program.hasSaid('a full backfill is required') && figures.epochs++);
-  const kept = { stream: new KeptProgram(pipeline, ['stream'], countEpochs), sink: new KeptProgram(pipeline, ['sink']), migrate: new KeptProgram(pipeline, ['migrate']) };
+  const kept: Kept = { stream: new KeptProgram(pipeline, ['stream'], countEpochs), sink: new KeptProgram(pipeline, ['sink']), ...(withMigrate ? { migrate: new KeptProgram(pipeline, ['migrate']) } : {}) };
   const over = new AbortController();
   const killing = killAtRandom(kept, servers, options, random, figures, over.signal);
   killing.catch(() => undefined);
@@ -104,18 +111,43 @@ async function oneRound(pipeline: Pipeline, servers: ChaosServers, options: Chao
     await killing;
   }
   for (const server of Object.values(servers) as LocalServer[]) await server.start();
-  await kept.migrate.last();
-  await untilDone(pipeline, ['migrate']);
-  figures.migrates += 1;
-  await pipeline.drained({ stallMs: 240_000, unattendedMs: 120_000 });
-  figures.compared += await pipeline.equal();
+  await kept.migrate?.last();
+  figures.compared += await drainedEqual(pipeline);
+  if (withMigrate) await finishMigrate(pipeline, figures);
+  else figures.roundsOfTheStreamAlone++;
+  const { required } = await recorded(pipeline);
+  if (required.length > 0) throw new Error(`no kill is a reason for BACKFILL REQUIRED: ${JSON.stringify(required)}`);
   await Promise.all([endNow(kept.stream), endNow(kept.sink)]);
   for (const one of Object.values(kept)) {
     figures.away += one.away;
     figures.faults.push(...one.faults);
   }
-  figures.migrates += kept.migrate.finished;
+  figures.migrates += kept.migrate?.finished ?? 0;
   figures.rounds++;
+  if (figures.epochs > 0) throw new Error('a reader began a new epoch, which no kill is a reason for');
+}
+
+async function drainedEqual(pipeline: Pipeline): Promise<number> {
+  await pipeline.drained({ stallMs: 240_000, unattendedMs: 120_000 });
+  return pipeline.equal();
+}
+
+/** A run that the last kill left open, and the first run of all when every attempt at it was killed, end after the comparison. */
+async function finishMigrate(pipeline: Pipeline, figures: ChaosFigures): Promise<void> {
+  const { required, runs } = await recorded(pipeline);
+  if (required.some(({ reason }) => reason !== 'first-run')) return;
+  const open = runs.some(({ state }) => state === 'open');
+  if (!open && required.length === 0) return;
+  const { resumed } = JSON.parse(await untilDone(pipeline, ['migrate', '--json'])) as { resumed: boolean };
+  if (open && !resumed) throw new Error('a run that was left open was not resumed');
+  figures.migrates++;
+  if (open) figures.resumed++;
+  figures.compared += await drainedEqual(pipeline);
+}
+
+/** What `status` says is recorded. */
+async function recorded(pipeline: Pipeline): Promise<{ readonly required: readonly { reason: string }[]; readonly runs: readonly { state: string }[] }> {
+  return JSON.parse(await untilDone(pipeline, ['status', '--json'])).state.value;
 }
 
 /** The end of a round is no kill of the figures. */
@@ -125,16 +157,19 @@ async function endNow(program: KeptProgram): Promise<void> {
   await last;
 }
 
-async function killAtRandom(kept: Readonly<Record<'stream' | 'sink' | 'migrate', KeptProgram>>, servers: ChaosServers, options: ChaosOptions, random: Random, figures: ChaosFigures, over: AbortSignal): Promise<void> {
+type Kept = Readonly<Record<'stream' | 'sink', KeptProgram> & Partial<Record<'migrate', KeptProgram>>>;
+
+async function killAtRandom(kept: Kept, servers: ChaosServers, options: ChaosOptions, random: Random, figures: ChaosFigures, over: AbortSignal): Promise<void> {
   const returning = new Map<Victim, Promise<void>>();
   while (!over.aborted) {
     await sleep(random.int(...options.pauseMs), undefined, { signal: over }).catch(() => undefined);
     if (over.aborted) break;
     const victim = random.weighted(WEIGHTS);
     if (victim === 'stream' || victim === 'sink' || victim === 'migrate') {
+      const program = kept[victim];
       // Mostly at work: on a slow machine nearly all kills would meet a program that is still starting.
-      if (!kept[victim].isAtWork() && random.chance(0.8)) continue;
-      if (await kept[victim].kill()) figures.kills[victim]++;
+      if (!program || (!program.isAtWork() && random.chance(0.8))) continue;
+      if (await program.kill()) figures.kills[victim]++;
       continue;
     }
     // A server that is still coming back is left alone; the two others may be killed meanwhile.
@@ -163,5 +198,5 @@ async function thinOut(pipeline: Pipeline): Promise<void> {
 export function describeFigures(figures: ChaosFigures): string {
   const kills = Object.values(figures.kills).reduce((sum, count) => sum + count, 0);
   const byVictim = Object.entries(figures.kills).map(([victim, count]) => `${victim} ${count}`).join(', ');
-  return `${figures.minutes.toFixed(1)} min, ${figures.rounds} rounds, ${kills} kills (${byVictim}), ${figures.operations} operations (${figures.lost} lost their connection), ${figures.rowChanges} row changes, ${figures.migrates} migrates, ${figures.compared} rows compared, ${figures.away} starts met an absent server, ${figures.epochs} epochs begun, ${figures.faults.length} unexplained ends`;
+  return `${figures.minutes.toFixed(1)} min, ${figures.rounds} rounds (${figures.roundsOfTheStreamAlone} without migrate), ${kills} kills (${byVictim}), ${figures.operations} operations (${figures.lost} lost their connection), ${figures.rowChanges} row changes, ${figures.migrates} migrates (${figures.resumed} finished after the comparison), ${figures.compared} rows compared, ${figures.away} starts met an absent server, ${figures.epochs} epochs begun, ${figures.faults.length} unexplained ends`;
 }
