@@ -48,12 +48,13 @@ const valid = (verb: string): readonly string[] => VALID[verb] ?? [];
 const NO_UUID = ['', ' ', ',', '*', '%', '../x', 'dify-*', `${T}*`, `${T},*`, `${T}-2025.01`, '_all', '-1', 'null', 'NaN', T.replaceAll('-', ''), `${T}\u0000`, `x' OR '1'='1`, T.replace('3', '３'), 'x'.repeat(5000)];
 const NO_NUMBER = ['', ' ', '*', '../', '-5', '0', '1.5', '1e3', 'NaN', 'Infinity', '0x10', '９', '1;drop', '9'.repeat(30), `1${'0'.repeat(400)}`];
 const NO_DAY = ['', ' ', '*', '../', '-1', 'NaN', 'now', 'yesterday', '2025-02-30', '2025-13-01', '2025-00-10', '2023-02-29', '0000-01-01', '9999-12-31', '12025-01-01', '2025-1-1', '2025-01-01T00:00:00Z', '01.02.2025', '2025/01/01', "2025-01-01'--"];
+const TOMORROW = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
 const NO_TABLE = ['', ',', '*', '../', 'users', 'WORKFLOW_RUNS', 'workflow_runs;', '-1'];
 
 type Flag = readonly [verb: string, flag: string, values: readonly string[], more?: readonly string[]];
 const FLAGS: readonly Flag[] = [
   ...['migrate', 'validate', 'status', 'search', 'cutover', 'retention', 'cleanup-pg'].map((verb): Flag => [verb, '--tenant-id', NO_UUID]),
-  ['migrate', '--start-date', NO_DAY], ['migrate', '--end-date', NO_DAY], ['search', '--from', NO_DAY], ['search', '--to', NO_DAY], ['cleanup-pg', '--before-date', [...NO_DAY, '9000-01-01']],
+  ['migrate', '--start-date', NO_DAY], ['migrate', '--end-date', NO_DAY], ['search', '--from', NO_DAY], ['search', '--to', NO_DAY], ['cleanup-pg', '--before-date', [...NO_DAY, '9000-01-01', TOMORROW]],
   ['migrate', '--data-type', NO_TABLE], ['validate', '--data-type', NO_TABLE], ['replay', '--table', NO_TABLE],
   ['migrate', '--batch-size', NO_NUMBER], ['migrate', '--workers', [...NO_NUMBER, '65']], ['migrate', '--rate', NO_NUMBER],
   ['validate', '--sample-size', NO_NUMBER], ['search', '--limit', NO_NUMBER], ['search', '--status', ['', ' ']], ['trace', '--last', NO_NUMBER],

@@ -3,7 +3,7 @@ import type { TableName } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import { slices, type OpenTable, type Source } from '../validate/source.ts';
-import { CHILDREN_FIRST, nextCandidates, withChildren, type Candidate, type Scope } from './candidates.ts';
+import { CHILDREN_FIRST, nextCandidates, withChildren, type Candidate, type ChosenRow, type Scope } from './candidates.ts';
 import { heldInElasticsearch, type ComparePorts } from './compare.ts';
 import type { Deleter } from './deleter.ts';
 import { emptyCounts, type TableCounts } from './report.ts';
@@ -69,10 +69,10 @@ class TableCleanup {
   }
 
   async run(name: TableName): Promise<void> {
-    const { source, drain, deadLettered, onProgress } = this.#ports;
+    const { source, schema, drain, deadLettered, onProgress } = this.#ports;
     for (let after: string | null = null; ; ) {
       const table = await this.#open(name);
-      const chosen: Candidate[] = await nextCandidates(source, table.source, this.#scope, after, ROUND);
+      const chosen: ChosenRow[] = await nextCandidates(source, schema, table.source, this.#scope, after, ROUND);
       if (chosen.length === 0) return;
       after = chosen.at(-1)!.id;
       await drain();
@@ -83,8 +83,8 @@ class TableCleanup {
       for (const batch of slices(chosen, this.#pace.batchSize)) {
         if (this.#ports.signal.aborted) throw new DifyEsError('STOPPED', 'stopped between two batches; what was deleted is deleted');
         this.#counts.looked += batch.length;
-        const worth = batch.filter(({ id }) => {
-          const why = letters.has(id) ? 'dead-lettered' : parents.has(id) ? 'has-children' : null;
+        const worth = batch.filter(({ id, unfinished }) => {
+          const why = letters.has(id) ? 'dead-lettered' : unfinished ? 'unfinished' : parents.has(id) ? 'has-children' : null;
           if (why) this.#counts.stayed[why]++;
           return why === null;
         });

@@ -4,7 +4,7 @@ import { DifyEsError } from '../../core/errors.ts';
 import { BACKFILL_LOCK } from '../../pipeline/backfill/read-session.ts';
 import { sameStamp, stampSql, type TableSource } from '../../pipeline/backfill/table-source.ts';
 import { connect, toPgError, type PgTarget } from '../../pipeline/capture/pg-connection.ts';
-import type { Candidate, Scope } from './candidates.ts';
+import { unfinishedSql, type Candidate, type Scope } from './candidates.ts';
 
 /** A row that Dify holds is left alone rather than waited for: whoever waits for us would wait as long. */
 const SETTINGS = { lock_timeout: '1000', row_security: 'off' } as const;
@@ -20,14 +20,16 @@ const BUSY = new Set(['55P03', '40P01']);
  */
 export class Deleter {
   readonly #client: pg.Client;
+  readonly #schema: string;
 
-  private constructor(client: pg.Client) {
+  private constructor(client: pg.Client, schema: string) {
     this.#client = client;
+    this.#schema = schema;
   }
 
   /** Throws CLEANUP_REFUSED while a backfill, a repair or another clean-up holds the lock. */
-  static async open(target: PgTarget): Promise<Deleter> {
-    const deleter = new Deleter(await connect(target, { role: 'cleanup-pg', statementTimeoutMs: STATEMENT_TIMEOUT_MS, settings: SETTINGS }));
+  static async open(target: PgTarget, schema: string): Promise<Deleter> {
+    const deleter = new Deleter(await connect(target, { role: 'cleanup-pg', statementTimeoutMs: STATEMENT_TIMEOUT_MS, settings: SETTINGS }), schema);
     try {
       const [lock] = await deleter.#query(`SELECT pg_try_advisory_lock(${BACKFILL_LOCK[0]}, ${BACKFILL_LOCK[1]})`);
       if (lock?.[0] !== true) throw new DifyEsError('CLEANUP_REFUSED', 'a backfill, a repair or another clean-up is running on this database');
@@ -72,7 +74,7 @@ export class Deleter {
         await this.#query('ROLLBACK');
         return 'altered';
       }
-      const deleted = await this.#query(deleteSql(source), [rows.map(({ id }) => id), rows.map(versionText), scope.tenantId, scope.before]);
+      const deleted = await this.#query(deleteSql(source, this.#schema), [rows.map(({ id }) => id), rows.map(versionText), scope.tenantId, scope.before]);
       await this.#query('COMMIT');
       return new Set(deleted.map(([id]) => String(id)));
     } catch (error) {
@@ -93,11 +95,12 @@ export class Deleter {
 const versionText = ({ id, xmin }: Candidate): string => `${id} ${xmin}`;
 
 /**
- * One relation and no join: when a row was changed by a transaction that this statement had to wait for, READ COMMITTED
- * evaluates the condition again on the new version, whose xmin is another one
- * (https://www.postgresql.org/docs/18/transaction-iso.html#XACT-READ-COMMITTED).
+ * The version is a condition on the row itself: when a row was changed by a transaction that this statement had to wait
+ * for, READ COMMITTED evaluates the condition again on the new version, whose xmin is another one
+ * (https://www.postgresql.org/docs/18/transaction-iso.html#XACT-READ-COMMITTED). That covers its status too. The run of a
+ * node or log is another row, which may have gone on since it was looked at, so it is looked at once more.
  */
-function deleteSql({ name, idType }: TableSource): string {
-  return `DELETE FROM ONLY ${name} WHERE id = ANY ($1::${idType}[]) AND id::text || ' ' || xmin::text = ANY ($2::text[])
-    AND tenant_id = $3::${idType} AND created_at < $4::timestamp RETURNING id::text`;
+function deleteSql({ table, name, idType }: TableSource, schema: string): string {
+  return `DELETE FROM ONLY ${name} t WHERE id = ANY ($1::${idType}[]) AND id::text || ' ' || xmin::text = ANY ($2::text[])
+    AND tenant_id = $3::${idType} AND created_at < $4::timestamp AND NOT ${unfinishedSql(schema, table)} RETURNING id::text`;
 }

@@ -3,8 +3,9 @@ import type { TableName } from '../../core/contracts.ts';
 /**
  * Why a row stays in PostgreSQL. `missing`, `different`: Elasticsearch does not hold it with equal content. `changed`: it
  * was written, locked or deleted by somebody after it was looked at. `has-children`: rows of it (nodes, logs, offload) stay.
+ * `unfinished`: its run or node is not at its end, and Dify may still write it.
  */
-export const STAYED = ['missing', 'different', 'dead-lettered', 'changed', 'has-children', 'expired', 'no-index'] as const;
+export const STAYED = ['missing', 'different', 'dead-lettered', 'changed', 'unfinished', 'has-children', 'expired', 'no-index'] as const;
 export type Stayed = (typeof STAYED)[number];
 
 export interface TableCounts {
@@ -35,6 +36,7 @@ const WHY: Readonly<Record<Stayed, string>> = {
   different: 'have a document of other content',
   'dead-lettered': 'have a dead letter (`dify-es dlq list`)',
   changed: 'were changed or locked while they were looked at: the next run looks again',
+  unfinished: 'are running, paused, or of a status that this program does not know, or belong to such a run or node',
   'has-children': 'still have nodes, logs or offload rows in PostgreSQL',
   expired: 'are of a month that retention dropped from Elasticsearch',
   'no-index': 'have a key that names no document',
@@ -57,8 +59,8 @@ export function printCleanup({ tables, dryRun }: CleanupReport, out: Lines): voi
 /** What an operator has to know before rows go. `withoutReplica`: of the tenant's indices. */
 export function cleanupWarnings({ switched, indices, withoutReplica }: { readonly switched: boolean; readonly indices: number; readonly withoutReplica: number }): string[] {
   const readers = switched
-    ? 'Dify must read from Elasticsearch for this tenant: a process that still reads PostgreSQL no longer shows these rows, and a paused run among them cannot be resumed there.'
-    : "Dify's pages no longer show these rows, and a paused run among them cannot be resumed: only Elasticsearch keeps the history.";
+    ? 'Dify must read from Elasticsearch for this tenant: a process that still reads PostgreSQL no longer shows these rows.'
+    : "Dify's pages no longer show these rows: only Elasticsearch keeps the history.";
   const copies = withoutReplica > 0 ? ` ${withoutReplica} of ${indices} indices of the tenant have no replica now.` : '';
   return [
     readers,

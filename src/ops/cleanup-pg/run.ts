@@ -42,7 +42,7 @@ export async function runCleanup(config: Config, platform: Platform, options: Cl
   const keep = <T extends { close(): Promise<unknown> }>(part: T): T => (opened.push(part), part);
   try {
     // The lock before the look at the records: a backfill takes it before it writes its own.
-    const deleter = dryRun ? null : keep(await Deleter.open(pgTarget(config)));
+    const deleter = dryRun ? null : keep(await Deleter.open(pgTarget(config), schema));
     await control.refresh();
     const refused = refusal(allRuns(control), allRequired(control));
     if (refused) throw new DifyEsError('CLEANUP_REFUSED', refused);

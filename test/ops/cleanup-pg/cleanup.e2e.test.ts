@@ -22,6 +22,8 @@ let db: pg.Client;
 let archive: Archive;
 let tenant = '';
 let other = '';
+/** A run, and a node of another run, that are not at their end. */
+let unfinished: string[] = [];
 
 interface Row {
   readonly id: string;
@@ -37,6 +39,10 @@ const outOfScope = async (): Promise<unknown> =>
   (await db.query(`SELECT (SELECT count(*) FROM workflow_runs WHERE NOT (tenant_id = $1 AND created_at < $2)) AS runs, (SELECT count(*) FROM workflow_node_executions WHERE NOT (tenant_id = $1 AND created_at < $2)) AS nodes,
     (SELECT count(*) FROM workflow_app_logs WHERE NOT (tenant_id = $1 AND created_at < $2)) AS logs, (SELECT count(*) FROM workflow_node_execution_offload WHERE NOT (tenant_id = $1 AND created_at < $2)) AS offload`, [tenant, BEFORE])).rows;
 const rows = async (sql: string, values: unknown[]): Promise<Row[]> => (await db.query<Row>(sql, values)).rows;
+async function setStatus(run: string, node: string): Promise<void> {
+  await db.query('UPDATE workflow_runs SET status = $1 WHERE id = $2', [run, unfinished[0]]);
+  await db.query('UPDATE workflow_node_executions SET status = $1 WHERE id = $2', [node, unfinished[1]]);
+}
 const documentOf = (index: string, { id, tenant_id: owner, created_at: createdAt }: Row): string => `${here.elasticsearchUrl}/${here.indexPrefix}-${index}-${owner}-${createdAt.slice(0, 7).replace('-', '.')}/_doc/${id}`;
 const exists = async (url: string): Promise<boolean> => ((await (await fetch(url)).json()) as { found: boolean }).found;
 
@@ -71,7 +77,8 @@ describe('cleanup-pg', () => {
     await pipeline.verb(['cleanup-pg'], 2);
     await pipeline.verb(['cleanup-pg', '--tenant-id', '*', '--before-date', BEFORE], 2);
     await pipeline.verb(['cleanup-pg', '--tenant-id', `${tenant},${other}`, '--before-date', BEFORE], 2);
-    await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', '2999-01-01'], 2);
+    const tomorrow = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
+    for (const future of ['2999-01-01', tomorrow]) await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', future], 2);
     await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', "2025-01-01' OR true --"], 2);
   });
 
@@ -83,7 +90,7 @@ describe('cleanup-pg', () => {
     expect(await archive.count()).toBe(0);
   });
 
-  it('leaves rows without an equal document and their parents, deletes the others, and no document', async () => {
+  it('leaves rows without an equal document and their parents, unfinished runs and nodes with what belongs to them, deletes the others, and no document', async () => {
     const [node] = await rows('SELECT n.id::text, n.tenant_id::text, n.created_at::text FROM workflow_node_executions n WHERE tenant_id = $1 AND created_at < $2 LIMIT 1', [tenant, BEFORE]);
     const [log, parked] = await rows(
       `SELECT l.id::text, l.tenant_id::text, l.created_at::text FROM workflow_app_logs l WHERE tenant_id = $1 AND created_at < $2
@@ -94,33 +101,50 @@ describe('cleanup-pg', () => {
     await letters.park([{ cause: 'refused', detail: 'test', table: 'workflow_app_logs', key: { id: parked!.id, tenantId: tenant, createdAt: parked!.created_at }, version: null, origin: { stage: 'sink' }, value: null }]);
     await letters.close();
 
+    // one run that waits for somebody, and one node of another run that has not ended
+    const taken = [node, log, parked].map((row) => row!.id);
+    const { rows: [open] } = await db.query<{ paused: string; node: string }>(
+      `WITH free AS (SELECT r.id FROM workflow_runs r WHERE tenant_id = $1 AND created_at < $2
+         AND NOT EXISTS (SELECT FROM workflow_app_logs l WHERE l.workflow_run_id = r.id AND l.id = ANY ($3)) AND NOT EXISTS (SELECT FROM workflow_node_executions n WHERE n.workflow_run_id = r.id AND n.id = ANY ($3)))
+       SELECT min(id::text) AS paused, (SELECT id::text FROM workflow_node_executions WHERE workflow_run_id::text = (SELECT max(id::text) FROM free) LIMIT 1) AS node FROM free`, [tenant, BEFORE, taken]);
+    unfinished = [open!.paused, open!.node];
+    await setStatus('paused', 'running');
+    await pipeline.drained();
+    const { rows: [left] } = await db.query<{ nodes: number; logs: number; offload: number }>(
+      `WITH left_nodes AS (SELECT id FROM workflow_node_executions WHERE workflow_run_id = $1 OR id = $2)
+       SELECT (SELECT count(*)::int FROM left_nodes) AS nodes, (SELECT count(*)::int FROM workflow_app_logs WHERE workflow_run_id = $1) AS logs,
+         (SELECT count(*)::int FROM workflow_node_execution_offload WHERE node_execution_id IN (SELECT id FROM left_nodes)) AS offload`, unfinished);
+    expect([left!.nodes, left!.logs].every((count) => count > 0)).toBe(true);
+
     const [runs, nodes, logs, offload] = [await inScope('workflow_runs'), await inScope('workflow_node_executions'), await inScope('workflow_app_logs'), await inScope('workflow_node_execution_offload')];
     const untouched = await outOfScope();
     const expected = {
-      workflow_node_execution_offload: { looked: offload, deleted: offload, stay: {} },
-      workflow_node_executions: { looked: nodes, deleted: nodes - 1, stay: { different: 1 } },
-      workflow_app_logs: { looked: logs, deleted: logs - 2, stay: { missing: 1, 'dead-lettered': 1 } },
+      workflow_node_execution_offload: { looked: offload, deleted: offload - left!.offload, stay: left!.offload > 0 ? { unfinished: left!.offload } : {} },
+      workflow_node_executions: { looked: nodes, deleted: nodes - left!.nodes - 1, stay: { different: 1, unfinished: left!.nodes } },
+      workflow_app_logs: { looked: logs, deleted: logs - left!.logs - 2, stay: { missing: 1, 'dead-lettered': 1, unfinished: left!.logs } },
     };
 
     const dry = await cleanup('--dry-run');
-    expect(counts(dry)).toEqual({ ...expected, workflow_runs: { looked: runs, deleted: runs, stay: {} } });
+    expect(counts(dry)).toEqual({ ...expected, workflow_runs: { looked: runs, deleted: runs - 1, stay: { unfinished: 1 } } });
     expect(await archive.count()).toBe(0);
 
     const done = await cleanup();
-    expect(counts(done)).toEqual({ ...expected, workflow_runs: { looked: runs, deleted: runs - 3, stay: { 'has-children': 3 } } });
+    expect(counts(done)).toEqual({ ...expected, workflow_runs: { looked: runs, deleted: runs - 5, stay: { unfinished: 1, 'has-children': 4 } } });
     expect(done.warnings.join('\n')).toMatch(/no longer show.*replica.*backup.*rewrite/is);
     await pipeline.drained();
-    expect(await archive.count()).toBe(offload + nodes + logs + runs - 6);
+    expect(await archive.count()).toBe(offload + nodes + logs + runs - left!.offload - left!.nodes - left!.logs - 1 - 2 - 5);
     expect(await archive.lost()).toEqual([]);
     expect(await outOfScope()).toEqual(untouched);
     const runsKept = await withControl(async (control) => control.entries<CleanupRun>(stateKeys.cleanup('')).map(([, run]) => run.state));
     expect(runsKept).toEqual(['done']);
   });
 
-  it('takes the rest once it was repaired, and a validation is not alarmed by what is gone', async () => {
+  it('takes the rest once it was repaired and has ended, and a validation is not alarmed by what is gone', async () => {
     await pipeline.verb(['validate', '--full', '--repair']);
+    await setStatus('succeeded', 'succeeded');
     await pipeline.drained();
-    expect(counts(await cleanup()).workflow_node_executions).toEqual({ looked: 1, deleted: 1, stay: {} });
+    const nodes = await inScope('workflow_node_executions');
+    expect(counts(await cleanup()).workflow_node_executions).toEqual({ looked: nodes, deleted: nodes, stay: {} });
     expect(await inScope('workflow_app_logs')).toBe(1);
     await pipeline.drained();
     const report = JSON.parse(await pipeline.verb(['validate', '--full', '--json'])) as { verdict: string; apart: Record<string, number> };

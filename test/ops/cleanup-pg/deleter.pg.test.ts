@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CLEANUP_MARKER } from '../../../src/core/contracts.ts';
-import { nextCandidates, withChildren, type Candidate } from '../../../src/ops/cleanup-pg/candidates.ts';
+import { CHILDREN_FIRST, nextCandidates, withChildren, type Candidate } from '../../../src/ops/cleanup-pg/candidates.ts';
 import { Deleter } from '../../../src/ops/cleanup-pg/deleter.ts';
 import { Source } from '../../../src/ops/validate/source.ts';
 import { ReadSession } from '../../../src/pipeline/backfill/read-session.ts';
@@ -33,14 +33,14 @@ beforeAll(async () => {
   await createDifySchema(db);
 });
 beforeEach(async () => {
-  await db.query('TRUNCATE workflow_app_logs');
+  await db.query('TRUNCATE workflow_app_logs, workflow_runs, workflow_node_executions, workflow_node_execution_offload');
   // 1 to 4 are in scope, 5 is of the first moment that is not, 6 is another tenant's
   await db.query(
     `INSERT INTO workflow_app_logs (id, tenant_id, app_id, workflow_id, workflow_run_id, created_from, created_by_role, created_by, created_at)
      SELECT ('00000000-0000-4000-9000-' || lpad(g::text, 12, '0'))::uuid, CASE WHEN g = 6 THEN $2 ELSE $1 END::uuid, $1::uuid, $1::uuid, $1::uuid, 'web-app', 'account', $1::uuid,
             CASE WHEN g = 5 THEN timestamp '2026-02-01' ELSE timestamp '2026-01-31 23:59:59.999999' END FROM generate_series(1, 6) g`, [TENANT, OTHER]);
   table = await open();
-  deleter = await Deleter.open(target());
+  deleter = await Deleter.open(target(), 'public');
   return () => deleter.close();
 });
 afterAll(async () => {
@@ -55,8 +55,8 @@ async function all(): Promise<Candidate[]> {
 
 describe('the rows that are chosen', () => {
   it('are those of the tenant before the date, by id, page by page', async () => {
-    const first = await nextCandidates(source, table, SCOPE, null, 3);
-    const second = await nextCandidates(source, table, SCOPE, first.at(-1)!.id, 3);
+    const first = await nextCandidates(source, 'public', table, SCOPE, null, 3);
+    const second = await nextCandidates(source, 'public', table, SCOPE, first.at(-1)!.id, 3);
     expect([...first, ...second].map(({ id }) => id)).toEqual([1, 2, 3, 4].map(idOf));
     expect(first[0]!.xmin).toBe((await all())[0]!.xmin);
   });
@@ -121,12 +121,49 @@ describe('the deleting transaction', () => {
   });
 });
 
+describe('what Dify may still write', () => {
+  /** A run with one node, and with an offload row of that node; the log of the same number belongs to it. */
+  async function addRun(n: number, runStatus: string, nodeStatus: string): Promise<void> {
+    await db.query(
+      `INSERT INTO workflow_runs (id, tenant_id, app_id, workflow_id, type, triggered_from, version, status, created_by_role, created_by, created_at)
+       VALUES ($1, $2, $2, $2, 'workflow', 'app-run', 'draft', $3, 'account', $2, '2026-01-05')`, [idOf(n), TENANT, runStatus]);
+    await db.query(
+      `INSERT INTO workflow_node_executions (id, tenant_id, app_id, workflow_id, triggered_from, workflow_run_id, index, node_id, node_type, title, status, created_by_role, created_by, created_at)
+       VALUES ($1, $2, $2, $2, 'workflow-run', $1, 1, 'n', 'llm', 'n', $3, 'account', $2, '2026-01-05')`, [idOf(n), TENANT, nodeStatus]);
+    await db.query(
+      `INSERT INTO workflow_node_execution_offload (id, created_at, tenant_id, app_id, node_execution_id, type, file_id) VALUES ($1, '2026-01-05', $2, $2, $1, 'inputs', $1)`, [idOf(n), TENANT]);
+    await db.query('UPDATE workflow_app_logs SET workflow_run_id = id WHERE id = $1', [idOf(n)]);
+  }
+  const unfinished = async (name: (typeof CHILDREN_FIRST)[number]): Promise<number[]> =>
+    (await nextCandidates(source, 'public', (await source.open(name))!.source, SCOPE, null, 100)).filter((row) => row.unfinished).map(({ id }) => Number(id.slice(-12)));
+
+  it.each(['running', 'paused', 'scheduled', 'of a later Dify'])('a run that is %s, with its nodes, logs and offload rows', async (status) => {
+    await addRun(1, status, 'succeeded');
+    await addRun(2, 'succeeded', 'retry');
+    for (const name of CHILDREN_FIRST) expect(await unfinished(name), name).toEqual([1]);
+  });
+
+  it.each(['running', 'paused', 'pending'])('a node that is %s, with its offload rows', async (status) => {
+    await addRun(1, 'stopped', status);
+    await addRun(2, 'partial-succeeded', 'exception');
+    await addRun(3, 'failed', 'failed');
+    for (const name of CHILDREN_FIRST) expect(await unfinished(name), name).toEqual(name.startsWith('workflow_node') ? [1] : []);
+  });
+
+  it('is looked at once more in the statement that deletes', async () => {
+    await addRun(1, 'succeeded', 'succeeded');
+    const chosen = await nextCandidates(source, 'public', table, SCOPE, null, 100);
+    await dify.query(`UPDATE workflow_runs SET status = 'running' WHERE id = $1`, [idOf(1)]);
+    expect(await deleter.delete(table, chosen, SCOPE, RUN)).toEqual(new Set([2, 3, 4].map(idOf)));
+  });
+});
+
 describe('a backfill and a clean-up', () => {
   it('keep each other out', async () => {
     await expect(ReadSession.open(pinned(here))).rejects.toMatchObject({ code: 'CLEANUP_RUNNING' });
     await deleter.close();
     const session = await ReadSession.open(pinned(here));
-    await expect(Deleter.open(target())).rejects.toMatchObject({ code: 'CLEANUP_REFUSED' });
+    await expect(Deleter.open(target(), 'public')).rejects.toMatchObject({ code: 'CLEANUP_REFUSED' });
     session.close();
   });
 });

@@ -93,6 +93,8 @@ it(`killed at ${KILLS} moments, cleanup-pg has never deleted a row that Elastics
   writer = undefined;
   expect(await archive.count()).toBeGreaterThan(0);
 
+  // runs that the writer left behind in the middle: they would stay as unfinished
+  for (const table of ['workflow_runs', 'workflow_node_executions']) await db.query(`UPDATE ${table} SET status = 'stopped' WHERE status IN ('running', 'paused')`);
   const { tables } = JSON.parse(await pipeline.verb([...cleanup(), '--json'])) as { tables: { deleted: number; stayed: Record<string, number> }[] };
   expect(tables.flatMap(({ stayed }) => Object.values(stayed))).toEqual(tables.flatMap(({ stayed }) => Object.keys(stayed).map(() => 0)));
   await pipeline.drained();
