@@ -159,8 +159,11 @@ export class StreamSession {
     let letters = 0;
     let highWater: Lsn | null = null;
     if (batch.lastCommit) this.#lastCommit = { endLsn: formatLsn(batch.lastCommit.endLsn), timeMs: batch.lastCommit.commitTimeMs };
+    let again = false;
     await this.#inTransaction(async (transaction) => {
-      if (records + letters > 0) recordSource.forget();
+      // What was seen in the former attempt lies in the future of this one.
+      if (again) recordSource.forget();
+      again = true;
       records = letters = 0;
       for await (const made of recordSource.make(batch.changes, rules)) {
         if (made.records.length > 0) await transaction.send(made.records);

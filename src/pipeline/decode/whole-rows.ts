@@ -29,7 +29,7 @@ type Fetched = Map<Relation, FetchedRows>;
  *
  * A fetched value may be newer than the change it completes: the change that set it comes later in the log and is
  * published after this one. For the same reason a row found under another tenant or month still fills: the move comes.
- * All of that holds only for transactions that other sessions can see, so wait for them before calling.
+ * Such a value is used once and not kept. All of that holds only for transactions that other sessions can see, so wait for them before calling.
  */
 export class WholeRows {
   readonly #seen: RowCache;
@@ -79,28 +79,31 @@ export class WholeRows {
       return null;
     }
     const id = idOf(shape, change.tuple);
-    const cells = change.tuple.whole();
-    const row = cells ? { shape, cells } : this.#fill(change, id, fetched);
+    const logged = change.tuple.whole() ?? this.#fromLog(change, id);
+    const row = logged ? { shape, cells: logged } : this.#fromTable(change, id, fetched);
     if (row === 'unknown') return row;
     if (change.kind === 'update') this.#dropOld(relation, change.old);
     if (id === undefined) return row;
-    // Under FULL the log itself has the old row; and a cell here would keep the whole message, old row and all, in memory.
-    if (!isGone(row) && row.shape === shape && relation.replicaIdentity !== 'full') this.#seen.put(relation, id, row.cells);
+    // A fetched value is not kept: by now another row may have the id, and a change of id would carry it over to a row
+    // for which nothing later in the log puts it right. Under FULL the log itself has the old row; and a cell here would
+    // keep the whole message, old row and all, in memory.
+    if (logged && relation.replicaIdentity !== 'full') this.#seen.put(relation, id, logged);
     else this.#seen.drop(relation, id);
     return row;
   }
 
-  #fill(change: Exclude<RowChange, { kind: 'delete' }>, id: string | undefined, fetched: Fetched): Row | Gone | 'unknown' {
+  #fromLog(change: Exclude<RowChange, { kind: 'delete' }>, id: string | undefined): Cells | undefined {
     const { relation, tuple } = change;
     const old = change.kind === 'update' ? change.old : undefined;
-    if (old?.kind === 'full') {
-      const cells = filled(tuple, old.cells);
-      if (cells) return { shape: relation.shape, cells };
-    }
-    if (id === undefined) return { goneAsOf: LSN_ZERO };
+    const cells = old?.kind === 'full' ? filled(tuple, old.cells) : undefined;
+    if (cells || id === undefined) return cells;
     const formerId = old && old.kind !== 'absent' ? idOf(relation.shape, old.cells) : undefined;
     const seen = this.#seen.get(relation, formerId ?? id);
-    if (seen) return { shape: relation.shape, cells: filled(tuple, seen)! };
+    return seen && filled(tuple, seen);
+  }
+
+  #fromTable({ relation, tuple }: Exclude<RowChange, { kind: 'delete' }>, id: string | undefined, fetched: Fetched): Row | Gone | 'unknown' {
+    if (id === undefined) return { goneAsOf: LSN_ZERO };
     const answer = fetched.get(relation);
     const found = answer?.rows.get(id);
     if (!answer || found === undefined) return 'unknown';

@@ -66,6 +66,13 @@ describe('a hole is filled', () => {
     expect(graphOf(wholes[1]!)).toBe(LONG);
   });
 
+  test('of a row that changed its id not from what another row has under the former one by now', async () => {
+    const table = tableOf({ [ID]: 'of the new row', [OTHER_ID]: 'its own' });
+    const batch = [update({ graph: UNCHANGED }), update({ id: OTHER_ID, graph: UNCHANGED }, oldKey()), insert({ graph: LONG })];
+    const wholes = await complete(new WholeRows(1 << 20), batch, table.fetch);
+    expect(wholes.map(graphOf).slice(1)).toEqual(['its own', LONG]);
+  });
+
   test('by one question for all holes of a table in the batch', async () => {
     const table = tableOf({ [ID]: 'one', [OTHER_ID]: 'two' });
     const batch = [update({ graph: UNCHANGED }), update({ id: OTHER_ID, graph: UNCHANGED }), update({ graph: UNCHANGED, status: 'x' })];
