@@ -50,6 +50,9 @@ export interface ChaosFigures {
 const WEIGHTS = { stream: 30, sink: 30, migrate: 20, pg: 9, kafka: 7, es: 4 } as const;
 export type Victim = keyof typeof WEIGHTS;
 
+/** Rows that differ, at most, whose traces are said. */
+const TRACED = 5;
+
 /** More rows than these would make each comparison longer than the round. */
 const KEPT_ROWS = 15_000;
 
@@ -112,7 +115,7 @@ async function oneRound(pipeline: Pipeline, servers: ChaosServers, options: Chao
   }
   for (const server of Object.values(servers) as LocalServer[]) await server.start();
   await kept.migrate?.last();
-  figures.compared += await drainedEqual(pipeline);
+  figures.compared += await drainedEqual(pipeline).catch((error: unknown) => withTraces(pipeline, error));
   if (withMigrate) await finishMigrate(pipeline, figures);
   else figures.roundsOfTheStreamAlone++;
   const { required } = await recorded(pipeline);
@@ -130,6 +133,18 @@ async function oneRound(pipeline: Pipeline, servers: ChaosServers, options: Chao
 async function drainedEqual(pipeline: Pipeline): Promise<number> {
   await pipeline.drained({ stallMs: 240_000, unattendedMs: 120_000 });
   return pipeline.equal();
+}
+
+/** What the topics and both ends hold of the rows that differ: the servers, and all they know, are gone after this. */
+async function withTraces(pipeline: Pipeline, error: unknown): Promise<never> {
+  const { differences } = await pipeline.oracle();
+  const traces: string[] = [];
+  for (const { table, id } of differences.slice(0, TRACED)) {
+    const trace = pipeline.spawn(['trace', table, id]);
+    await trace.ended;
+    traces.push(trace.stdout);
+  }
+  throw new Error([error instanceof Error ? error.message : String(error), ...traces].join('\n'));
 }
 
 /** A run that the last kill left open, and the first run of all when every attempt at it was killed, end after the comparison. */

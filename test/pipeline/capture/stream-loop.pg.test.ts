@@ -95,6 +95,16 @@ describe('unchanged TOAST is filled', () => {
     expect(kafka.records.filter(({ row }) => row !== null).every(({ row }) => row!.cells.length === 20)).toBe(true);
   });
 
+  test.each([{}, ONE_BY_ONE])('of a row that has another id since from that row, also where a new one took the former id', async (how) => {
+    const id = await insertRun(client, { graph });
+    await dropAndCreateSlot();
+    await update(id, `status = 'succeeded'`);
+    await update(id, 'id = gen_random_uuid()');
+    await insertRun(client, { id, graph: longText() });
+    await start(how).drained(client);
+    await expectEqual();
+  });
+
   test('by answers no larger than allowed, each row whole and in order', async () => {
     const ids: string[] = [];
     for (let i = 0; i < 40; i++) ids.push(await insertRun(client, { graph: longText(50_000) }));
