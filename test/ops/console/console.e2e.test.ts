@@ -84,8 +84,9 @@ describe('the console', () => {
     await page.type('input[name="words"]', 'quicksilver');
     await page.select('select[name="status"]', 'failed');
     await page.click('#search button');
-    await shows(page, '1 run', '.found-end');
-    await page.click('.run-row');
+    await page.waitForFunction("document.querySelectorAll('.run-row').length === 1 && document.querySelector('.found-end')?.textContent.includes('1 run')");
+    // The list may be drawn once more between the finding of a row and the click on it.
+    await page.locator('.run-row').click();
     await shows(page, 'Node executions (3)', '#run');
     await shows(page, HOSTILE, '#run');
     await shows(page, '12345678901234567890', '#run');
