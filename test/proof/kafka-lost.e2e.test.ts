@@ -75,6 +75,8 @@ it('a Kafka whose data was deleted is filled again by setup and migrate, and the
   await pipeline.verb(['setup']);
   [stream, sink] = await Promise.all([pipeline.start('stream'), pipeline.start('sink')]);
   await pipeline.verb(['migrate']);
+  // The repair would bring what migrate has missed.
+  await pipeline.nothingMissing();
   await pipeline.verb(['validate', '--full', '--repair', '--delete-extra']);
   await pipeline.equal();
   await Promise.all([stream.stop(), sink.stop()]);

@@ -103,6 +103,8 @@ it('with WAL_BUDGET_ACTION=drop-slot the reader gives the slot up, says what it 
   stream = await pipeline.start('stream');
   await pipeline.verb(['migrate']);
   expect((await status()).reasons, 'until the reconcile is done').toHaveLength(4);
+  // The repair would bring what migrate has missed.
+  expect(await pipeline.nothingMissing(), 'documents of the rows that were deleted while nobody read').toBe(5);
   await pipeline.verb(['validate', '--full', '--repair', '--delete-extra']);
   expect((await status()).reasons).toEqual([]);
   await pipeline.equal();

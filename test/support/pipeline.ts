@@ -109,6 +109,39 @@ export class Pipeline {
     return pairs;
   }
 
+  /** Drained, and nothing is missing or stale: all that may differ are documents whose rows are gone. Returns their number. */
+  async nothingMissing(): Promise<number> {
+    await this.drained();
+    const { tables, differences } = await this.oracle();
+    const counts = Object.values(tables);
+    const sum = (of: 'equal' | 'missing' | 'different' | 'wrongIndex' | 'extra'): number => counts.reduce((total, count) => total + count[of], 0);
+    if (sum('equal') === 0) throw new Error('the oracle had nothing to compare');
+    if (sum('missing') + sum('different') + sum('wrongIndex') > 0) throw new Error(`more than documents of no row: ${JSON.stringify(tables)} ${JSON.stringify(differences)}\n${this.describe()}`);
+    return sum('extra');
+  }
+
+  /**
+   * Elasticsearch holds nothing, and Kafka's group has nothing left that would fill it: what is there afterwards was
+   * written afterwards. Nobody may write to PostgreSQL meanwhile.
+   */
+  async emptied(): Promise<void> {
+    await this.drained();
+    await this.#dropIndices();
+  }
+
+  async #dropIndices(): Promise<void> {
+    const config = loadConfig(readEnvironment(this.env));
+    const client = openElastic(config);
+    try {
+      const indices = Object.keys(await client.indices.get({ index: `${config.elasticsearch.indexPrefix}-workflow-*` }));
+      if (indices.length === 0) throw new Error('there is no index to drop');
+      // By their names a few at a time: they are one line of HTTP.
+      for (let at = 0; at < indices.length; at += 20) await client.indices.delete({ index: indices.slice(at, at + 20) });
+    } finally {
+      await client.close();
+    }
+  }
+
   /**
    * What a record that landed behind a newer one would break: all indices are dropped, a group of its own reads the
    * topics from their beginning, and both ends are equal again. No sink may run meanwhile.
