@@ -45,7 +45,7 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
       idOf: (memberId, index) => `${names.control}/migrate/${memberId}/${index}`,
       open: async (transactionalId) =>
         createPublisher({
-          kafka, names, role: 'backfill', transactionalId, reclaims: false, control: state.control,
+          kafka, names, role: 'backfill', transactionalId, whenNameless: 'fenced', control: state.control,
           encoding: createAvroEncoding(), partitions: layout.partitions, logger: log, compression: config.kafka.compression,
         }),
     },

@@ -16,13 +16,17 @@ export interface PublishOptions {
 }
 
 /** Trying again cannot help, or would do harm. */
-const FINAL: ReadonlySet<ErrorCode> = new Set(['KAFKA_FENCED', 'KAFKA_AUTH', 'KAFKA_LAYOUT_CHANGED', 'INTERNAL', 'CONFIG_INVALID']);
+const FINAL: ReadonlySet<ErrorCode> = new Set(['KAFKA_FENCED', 'KAFKA_AUTH', 'KAFKA_LAYOUT_CHANGED', 'KAFKA_DATA_LOST', 'INTERNAL', 'CONFIG_INVALID']);
+
+/** A broker that starts may not know its topics for a moment. Topics that are gone for longer come back only by setup. */
+const TOPICS_RETURN_WITHIN_MS = 20_000;
 
 /**
  * Does `work` in one Kafka transaction, again and again until it is committed: a batch is never skipped. `work` must be
  * able to run anew. Throws what PostgreSQL says (the caller reconnects), KAFKA_FENCED and other errors that are final.
  */
 export async function inTransaction(publisher: Publisher, work: (transaction: PublishTransaction) => Promise<void>, options: PublishOptions): Promise<void> {
+  let missingSince: number | undefined;
   for (let attempt = 0; ; attempt++) {
     let transaction: PublishTransaction | undefined;
     try {
@@ -34,6 +38,8 @@ export async function inTransaction(publisher: Publisher, work: (transaction: Pu
     } catch (error) {
       await transaction?.abort();
       if (isFinal(error)) throw error;
+      missingSince = codeOf(error) === 'KAFKA_TOPIC_MISSING' ? (missingSince ?? performance.now()) : undefined;
+      if (missingSince !== undefined && performance.now() - missingSince > TOPICS_RETURN_WITHIN_MS) throw error;
       options.giveUp.throwIfAborted();
       const pauseMs = Math.min(options.retry.firstMs * 2 ** Math.min(attempt, 16), options.retry.longestMs);
       options.log.warn({ attempt: attempt + 1, pauseMs, code: codeOf(error) }, 'Kafka did not take the batch; trying again');

@@ -31,6 +31,8 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
   const reader = createPartitionReader(kafka);
   const writer = createIdempotentWriter(kafka, topic);
   let position = 0n;
+  /** Counts how often the topic was found to be another one. */
+  let generation = 0;
   let closed = false;
   let moved = Promise.withResolvers<void>();
 
@@ -48,9 +50,17 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
     }
   };
 
+  const startAnew = (at: bigint): void => {
+    generation++;
+    position = at;
+    view.clear().forEach(notify);
+  };
+
   const step = async (maxWaitMs: number): Promise<void> => {
+    const asked = generation;
     const { messages, next, restarted } = await reader.read(topic, 0, position, { ...FOLLOW, maxWaitMs });
-    if (restarted) view.clear().forEach(notify);
+    if (asked !== generation) return;
+    if (restarted) startAnew(next);
     position = next;
     messages.forEach(apply);
     if (messages.length > 0 || restarted) logger.debug({ topic, position: position.toString(), records: messages.length }, 'control topic read');
@@ -73,8 +83,15 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
     }
   };
 
+  /**
+   * A topic that ends before what was read of it is another one: Kafka's data was deleted. The view of the old one must
+   * not answer, and the offset at which it stopped may soon be a valid one of the new topic.
+   */
   const refresh = async (): Promise<void> => {
+    const read = position;
+    const asked = generation;
     const end = await endOf(reader, topic);
+    if (end < read && asked === generation) startAnew(0n);
     while (position < end) {
       if (closed) throw new DifyEsError('INTERNAL', 'the control log is closed');
       await moved.promise;

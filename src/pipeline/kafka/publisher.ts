@@ -27,8 +27,8 @@ export interface PublisherOptions {
   /** zstd costs less CPU than it saves, here, on the brokers and in the sinks. */
   readonly compression?: Compression;
   readonly transactionTimeoutMs?: number;
-  /** See WriterRoleOptions; without it true. */
-  readonly reclaims?: boolean;
+  /** See WriterRoleOptions; without it `data-lost`. */
+  readonly whenNameless?: 'data-lost' | 'fenced';
 }
 
 /**
@@ -45,7 +45,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   const compression = CODEC[options.compression ?? 'zstd'];
   const writer = createWriterRole({
     kafka: options.kafka, control, controlTopic: names.control, transactionalId: options.transactionalId,
-    transactionTimeoutMs: options.transactionTimeoutMs ?? 10_000, reclaims: options.reclaims ?? true, logger,
+    transactionTimeoutMs: options.transactionTimeoutMs ?? 10_000, whenNameless: options.whenNameless ?? 'data-lost', logger,
   });
   let maxRecordBytes: number | undefined;
 

@@ -15,10 +15,10 @@ export interface WriterRoleOptions {
   readonly transactionalId: string;
   readonly transactionTimeoutMs: number;
   /**
-   * Whether a role that nobody's name is on any more is claimed again: true where only the loss of Kafka's data takes a
-   * name away. Names of the backfill's writers are taken away once they are fenced.
+   * What it means that nobody's name is on a role which this process has claimed. `data-lost`: nothing but the loss of
+   * Kafka's data takes that name away. `fenced`: names of the backfill's writers are taken away once they are fenced.
    */
-  readonly reclaims: boolean;
+  readonly whenNameless: 'data-lost' | 'fenced';
   readonly logger: Logger;
 }
 
@@ -50,7 +50,7 @@ const CLOSE_WAIT_MS = 2_000;
  * successor is left in peace; after, because from then on nobody else can commit, so what is read there is final.
  */
 export function createWriterRole(options: WriterRoleOptions): WriterRole {
-  const { kafka, control, controlTopic, transactionalId, transactionTimeoutMs, reclaims, logger } = options;
+  const { kafka, control, controlTopic, transactionalId, transactionTimeoutMs, whenNameless, logger } = options;
   const instance = randomUUID();
   const claimKey = stateKeys.writer(transactionalId);
   let producer: Producer | undefined;
@@ -58,15 +58,24 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   let clean = true;
   let begunAt = 0;
 
-  /** Where roles are claimed again, no name at all means that Kafka's data was deleted: nobody holds the role. */
   const holder = async (): Promise<'us' | 'another' | 'nobody'> => {
     await control.refresh();
     const record = control.get<WriterRecord>(claimKey);
-    if (!record) return reclaims ? 'nobody' : 'another';
+    if (!record) return whenNameless === 'data-lost' ? 'nobody' : 'another';
     return record.instance === instance ? 'us' : 'another';
   };
 
   const fenced = (): DifyEsError => new DifyEsError('KAFKA_FENCED', `another process has taken over the role ${transactionalId}`);
+
+  /**
+   * What was published and perhaps not indexed yet is gone. Going on would hide it: the state that this process keeps
+   * would be written to the new topics, where the next start looks for it to see whether they are new.
+   */
+  const assertOurs = async (): Promise<void> => {
+    const now = await holder();
+    if (now === 'another') throw fenced();
+    if (now === 'nobody') throw new DifyEsError('KAFKA_DATA_LOST', 'Kafka\'s data was deleted while this process was running');
+  };
 
   const discard = async (): Promise<void> => {
     const old = producer;
@@ -93,7 +102,7 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   };
 
   const takeOver = async (): Promise<Producer> => {
-    if (claimed && (await holder()) === 'another') throw fenced();
+    if (claimed) await assertOurs();
     const fresh = await connect();
     if (!claimed) {
       await claim(fresh);
@@ -101,9 +110,7 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
     }
     // InitProducerId happens here; an empty transaction leaves no trace on the brokers.
     await (await fresh.transaction()).abort();
-    const now = await holder();
-    if (now === 'another') throw fenced();
-    if (now === 'nobody') await claim(fresh);
+    await assertOurs();
     return fresh;
   };
 

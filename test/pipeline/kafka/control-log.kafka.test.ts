@@ -165,6 +165,21 @@ describe('schemas', () => {
   });
 });
 
+describe('a control topic that was deleted and made anew', () => {
+  it('shows nothing of the old one after a refresh', async () => {
+    const bench = benchFor(shared, `${here.topicPrefix}-anew`);
+    await bench.setup();
+    const control = await bench.control();
+    for (let i = 0; i < 20; i++) await control.put('old', { i });
+    await withAdmin(bench.kafka, 'delete', (admin) => admin.deleteTopics({ topics: [bench.names.control] }));
+    await expect.poll(() => ensureTopics(bench.kafka, bench.names, { partitions: PARTITIONS, replicationFactor: 1 }).then(({ created }) => created.length, () => 0), { timeout: 20_000 }).toBe(1);
+    await expect.poll(() => control.refresh().then(() => control.get('old')), { timeout: 20_000 }).toBeUndefined();
+    await control.put('new', { of: 'the new one' });
+    await control.refresh();
+    expect([control.get('old'), control.get('new')]).toEqual([undefined, { of: 'the new one' }]);
+  });
+});
+
 describe('the topics on the brokers', () => {
   it('are made as they are checked, and made twice without a change', async () => {
     const bench = benchFor(shared, `${here.topicPrefix}-made`);

@@ -65,7 +65,7 @@ describe('two processes with one role', () => {
 });
 
 describe('a role whose name was lost with Kafka\'s data', () => {
-  it('is claimed again instead of being given up', async () => {
+  it('is not claimed again, since the state of this process would make the new topics look like the old ones', async () => {
     const bench = benchFor(shared);
     const control = await bench.control();
     const transactionalId = randomUUID();
@@ -74,9 +74,9 @@ describe('a role whose name was lost with Kafka\'s data', () => {
     await control.remove(stateKeys.writer(transactionalId));
     await first.send([row(randomUUID(), 'x')]);
     await first.abort();
-    await publish(publisher, row(randomUUID(), 'y'));
+    await expect(publisher.begin()).rejects.toMatchObject({ code: 'KAFKA_DATA_LOST' });
     await control.refresh();
-    expect(control.get(stateKeys.writer(transactionalId))).toBeDefined();
+    expect(control.get(stateKeys.writer(transactionalId))).toBeUndefined();
   });
 });
 
