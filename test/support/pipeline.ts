@@ -147,12 +147,7 @@ export class Pipeline {
    * topics from their beginning, and both ends are equal again. No sink may run meanwhile.
    */
   async replayedEqual(): Promise<void> {
-    const config = loadConfig(readEnvironment(this.env));
-    const client = openElastic(config);
-    const indices = Object.keys(await client.indices.get({ index: `${config.elasticsearch.indexPrefix}-workflow-*` }));
-    if (indices.length === 0) throw new Error('there is no index to drop');
-    await client.indices.delete({ index: indices });
-    await client.close();
+    await this.#dropIndices();
     const replay = new Pipeline({ ...this.env, KAFKA_CONSUMER_GROUP: `${this.env['KAFKA_CONSUMER_GROUP']}-replay` });
     const sink = await replay.start('sink');
     try {
@@ -160,6 +155,17 @@ export class Pipeline {
     } finally {
       await sink.stop();
     }
+  }
+
+  /** What `status` says is recorded: the requirements, and how many runs of the backfill are open. */
+  async recorded(): Promise<{ readonly required: readonly { readonly table: string; readonly reason: string }[]; readonly openRuns: number }> {
+    const program = this.spawn(['status', '--json']);
+    await program.ended;
+    // Another part may be unknown for a moment, which is exit code 3.
+    const state = (JSON.parse(program.stdout) as { state: { ok: boolean; value: { required: { table: string; reason: string }[]; runs: { state: string }[] } } }).state;
+    if (!state.ok) throw new Error(`the recorded state could not be read\n${program.describe()}`);
+    const { required, runs } = state.value;
+    return { required, openRuns: runs.filter(({ state }) => state === 'open').length };
   }
 
   describe(): string {

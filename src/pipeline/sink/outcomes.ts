@@ -32,7 +32,7 @@ const TOO_MUCH = new Set(['es_rejected_execution_exception', 'circuit_breaking_e
 /** 400s that no rewriting of the document can cure. */
 const INDEX_400 = new Set(['index_closed_exception', 'invalid_index_name_exception']);
 
-/** By status and `error.type`, as 8.19.21 and 9.5.3 send them (PLACEHOLDER). */
+/** By status and `error.type`, as 8.19.21 and 9.5.3 send them (each is in test/pipeline/sink/outcomes.test.ts, those of a real server that refuses in blocked.es.test.ts). */
 export function classifyItem(item: AnsweredItem, deletes: boolean): Verdict {
   const { status, errorType } = item;
   if (status >= 200 && status < 300) return APPLIED;
