@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { isBulk, lyingElasticsearch } from '../support/faults/lying-elasticsearch.ts';
 import { loadDataset } from '../support/dify/generator.ts';
 import { createDifySchema } from '../support/dify/schema.ts';
 import { openMigrates } from '../support/migrates.ts';
@@ -93,14 +94,24 @@ describe('a zombie', () => {
   });
 
   it('sink that wakes after its partitions went to another changes nothing', async () => {
+    await sink.stop();
+    const proxy = await lyingElasticsearch(here.elasticsearchUrl);
+    onTestFinished(() => proxy.close());
+    const zombie = await pipeline.start('sink', { env: { ELASTICSEARCH_HOSTS: JSON.stringify([proxy.url]) } });
     const writer = pipeline.write({ seed: seed++, tenantIds: tenants, writesPerSecond: 60, deletes: 0.3 });
     await writer.reached(40);
-    const zombie = sink;
-    // With work in its hands: records of the topics that it holds and that are not committed.
-    await pipeline.pausedAtWork(zombie);
+    // It falls asleep over a bulk that is on its way and arrives when it wakes, with rows that have changed since.
+    const awake = Promise.withResolvers<void>();
+    proxy.lie((request) => (isBulk(request) && request.operations.length > 0 ? { kind: 'stall', until: awake.promise } : undefined));
+    await until('a bulk is on its way', () => proxy.told > 0);
+    zombie.pause();
+    const held = proxy.requests.findLast(isBulk)!.operations;
     sink = await pipeline.start('sink');
     await writer.reached(writer.counts().transactions + 40);
+    proxy.lie(undefined);
+    awake.resolve();
     zombie.resume();
+    expect(held.length, 'operations in its hands').toBeGreaterThan(0);
     await writer.reached(writer.counts().transactions + 40);
     await writer.stop();
     await pipeline.equal();
