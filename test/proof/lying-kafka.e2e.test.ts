@@ -42,42 +42,56 @@ interface Turn {
   readonly lie: () => KafkaLie;
 }
 
-const LIES: readonly Turn[] = [
+const PRODUCE: readonly Turn[] = [
   { name: 'written, and answered with LEADER_NOT_AVAILABLE', api: API.produce, lie: () => ({ kind: 'error', code: ERROR.leaderNotAvailable }) },
   { name: 'written, and answered with NOT_LEADER_OR_FOLLOWER', api: API.produce, lie: () => ({ kind: 'error', code: ERROR.notLeader }) },
   { name: 'written, and the connection cut', api: API.produce, lie: () => ({ kind: 'cut' }) },
   { name: 'the transaction committed, and the connection cut', api: API.endTxn, lie: () => ({ kind: 'cut' }) },
   { name: 'partitions added to the transaction, and the connection cut', api: API.addPartitionsToTxn, lie: () => ({ kind: 'cut' }) },
-  { name: 'a fetch cut off', api: API.fetch, lie: () => ({ kind: 'cut' }) },
-  { name: 'offsets committed, and the connection cut', api: API.offsetCommit, lie: () => ({ kind: 'cut' }) },
-  // longer than the transaction may last
+];
+// longer than the transaction may last
+const HELD: readonly Turn[] = [
   { name: 'written, and the answer held for 15 seconds', api: API.produce, lie: () => ({ kind: 'hold', until: sleep(15_000) }) },
   { name: 'the transaction committed, and the answer held for 15 seconds', api: API.endTxn, lie: () => ({ kind: 'hold', until: sleep(15_000) }) },
 ];
+const READ: readonly Turn[] = [
+  { name: 'a fetch cut off', api: API.fetch, lie: () => ({ kind: 'cut' }) },
+  { name: 'offsets committed, and the connection cut', api: API.offsetCommit, lie: () => ({ kind: 'cut' }) },
+];
 
-/** Each twice, so that some meet what the first ones left. */
-const TURNS = [...LIES, ...LIES.filter(({ name }) => !name.includes('held'))];
+/** Whom it is told, known by a name in the request that no other process uses, and in which order. Most twice: some meet what the first ones left. */
+const LIES = [
+  { to: 'stream', by: `/stream/${here.slot}`, turns: [...PRODUCE, ...HELD, ...PRODUCE] },
+  { to: 'migrate', by: `${here.topicPrefix}.cdc.control/migrate/`, turns: [...PRODUCE, ...HELD] },
+  // Fetches of rows name a topic; those of the others read the control topic alone.
+  { to: 'sink', by: undefined, turns: [...READ, ...READ] },
+] as const;
+const isOfTheSink = (api: number, names: (name: string) => boolean): boolean => names(api === API.fetch ? `${here.topicPrefix}.cdc.workflow_` : here.group);
 
 it('a lying Kafka costs nothing: both ends are equal after every lie was told', async () => {
-  const told: Turn[] = [];
+  const told = LIES.map(({ to, turns }) => ({ to, left: [...turns] }));
   const allTold = Promise.withResolvers<void>();
   const [stream, sink] = await Promise.all([pipeline.start('stream'), pipeline.start('sink')]);
   const writer = pipeline.write({ seed: 66, tenantIds: tenants, writesPerSecond: 40, deletes: 0.2 });
-  proxy.lie((api) => {
-    const turn = TURNS[told.length];
+  proxy.lie((api, names) => {
+    const whose = LIES.findIndex(({ by }) => (by === undefined ? isOfTheSink(api, names) : names(by)));
+    const turn = told[whose]?.left[0];
     if (turn?.api !== api) return undefined;
-    if (told.push(turn) === TURNS.length) allTold.resolve();
+    told[whose]!.left.shift();
+    if (told.every(({ left }) => left.length === 0)) allTold.resolve();
     return turn.lie();
   });
-  await pipeline.verb(['migrate', '--batch-size', '20']);
+  await pipeline.verb(['migrate', '--batch-size', '20', '--workers', '1']);
+  expect(told.find(({ to }) => to === 'migrate')!.left, 'told to migrate while it ran').toEqual([]);
   await Promise.race([allTold.promise, stream.ended, sink.ended]);
   await writer.reached(writer.counts().transactions + 20);
   await writer.stop();
   await pipeline.equal();
-  expect(told.map(({ name }) => name)).toEqual(TURNS.map(({ name }) => name));
+  expect(told.flatMap(({ to, left }) => left.map(({ name }) => `${to}: ${name}`)), 'lies that were not told').toEqual([]);
   expect([stream.isRunning(), sink.isRunning()], pipeline.describe()).toEqual([true, true]);
   // what the sink read is what the log holds: a replay of it ends equal too
   await sink.stop();
   expect(await pipeline.verb(['replay', '--from-beginning', '--run'])).not.toBe('');
   await Promise.all([pipeline.start('sink'), pipeline.equal()]);
+  expect(JSON.parse(await pipeline.verb(['dlq', 'list', '--json'])), 'open dead letters').toMatchObject({ open: 0 });
 });

@@ -12,8 +12,11 @@ export const ERROR = { leaderNotAvailable: 5, notLeader: 6 } as const;
  */
 export type KafkaLie = { readonly kind: 'cut' } | { readonly kind: 'hold'; readonly until: Promise<unknown> } | { readonly kind: 'error'; readonly code: number };
 
-/** Returns the lie for a request of this kind, or undefined to pass its answer on. Asked once for each request. */
-export type KafkaLiar = (apiKey: number) => KafkaLie | undefined;
+/**
+ * Returns the lie for a request of this kind, or undefined to pass its answer on. Asked once for each request.
+ * `names` says whether a name stands in it: a transactional.id, a group or a topic, which tells whose request it is.
+ */
+export type KafkaLiar = (apiKey: number, names: (name: string) => boolean) => KafkaLie | undefined;
 
 export interface LyingKafka {
   readonly port: number;
@@ -46,7 +49,7 @@ export async function lyingKafka(broker: { readonly host: string; readonly port:
     // Answers come in the order of the requests, also behind one that is held.
     let order: Promise<unknown> = Promise.resolve();
     frames(client, (frame) => {
-      const lie = liar?.(frame.readInt16BE(4));
+      const lie = liar?.(frame.readInt16BE(4), (name) => frame.includes(name));
       if (lie) lies.set(frame.readInt32BE(8), { version: frame.readInt16BE(6), lie });
       upstream.write(frame);
     });
