@@ -6,7 +6,7 @@ import { appendFileSync } from 'node:fs';
  */
 export const CRASH_POINTS = [
   'backfill.chunk-read', 'backfill.produce-sent', 'backfill.produce-acknowledged', 'backfill.reread',
-  'backfill.transaction-committed', 'backfill.progress-saved', 'backfill.run-recorded', 'backfill.run-closed',
+  'backfill.transaction-committed', 'backfill.progress-saved', 'backfill.run-recorded', 'backfill.required-cleared', 'backfill.run-closed',
   'backfill.segments-claimed', 'backfill.member-marked', 'backfill.member-fenced',
   'stream.epoch-before', 'stream.epoch-recorded', 'stream.produce-sent', 'stream.produce-acknowledged',
   'stream.transaction-committed', 'stream.high-water-recorded', 'stream.slot-confirmed',

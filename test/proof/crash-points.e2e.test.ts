@@ -63,7 +63,7 @@ const SINK = [['sink.bulk-sent', 2], ['sink.bulk-answered', 2], ['sink.offset-co
 
 const BACKFILL = [
   ['backfill.run-recorded', 1], ['backfill.chunk-read', 3], ['backfill.produce-sent', 3], ['backfill.produce-acknowledged', 3], ['backfill.reread', 3],
-  ['backfill.transaction-committed', 3], ['backfill.progress-saved', 3], ['backfill.run-closed', 1],
+  ['backfill.transaction-committed', 3], ['backfill.progress-saved', 3], ['backfill.required-cleared', 1], ['backfill.run-closed', 1],
 ] as const satisfies readonly (readonly [CrashPoint, number])[];
 
 describe('a reader that dies', () => {
@@ -88,6 +88,8 @@ describe('a reader that dies', () => {
     expect((await pipeline.oracle()).equal, 'what was passed over is missing').toBe(false);
     await pipeline.verb(['migrate']);
     await pipeline.equal();
+    await pipeline.verb(['validate', '--full']);
+    expect((await pipeline.recorded()).required, 'settled').toEqual([]);
   });
 });
 
@@ -126,12 +128,19 @@ describe('a sink that dies', () => {
 });
 
 describe('a migrate that dies', () => {
+  // Nothing is in Elasticsearch before it: what it has lost, and its heir does not know of, is missing.
   it.each(BACKFILL)('at %s is resumed and loses nothing', async (point, nth) => {
+    await pipeline.emptied();
     await underLoad(async () => {
       await dieAt(['migrate', '--batch-size', '20'], point, nth);
-      await pipeline.verb(['migrate', '--batch-size', '20']);
+      // One that died after its run was closed has no heir: the next migrate would read all anew, and hide the loss.
+      if (point !== 'backfill.run-closed') expect(JSON.parse(await pipeline.verb(['migrate', '--batch-size', '20', '--json']))).toMatchObject({ state: 'done', resumed: true });
     });
     await pipeline.equal();
+  });
+
+  it('leaves no run open, and nothing required', async () => {
+    expect(await pipeline.recorded()).toEqual({ required: [], openRuns: 0 });
   });
 });
 

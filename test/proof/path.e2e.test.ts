@@ -71,6 +71,7 @@ describe('the path from PostgreSQL to Elasticsearch', () => {
   });
 
   it('resumes a migrate that was killed, beside the writer', async () => {
+    await pipeline.emptied();
     const writer = pipeline.write({ seed: 15, tenantIds: tenants, writesPerSecond: 40 });
     const first = pipeline.spawn(['migrate', '--batch-size', '10', '--rate', '150']);
     // The advisory lock would come too early: it is taken before there is a run to resume.

@@ -120,6 +120,7 @@ describe('a zombie', () => {
   });
 
   it('migrate that wakes after another finished its run is refused', async () => {
+    await pipeline.emptied();
     const zombie = pipeline.spawn(['migrate', '--batch-size', '10', '--rate', '60']);
     // Not sooner: one that sleeps before it has a range of the run finds, when it wakes, that nothing is left to do.
     const migrates = await openMigrates(here);

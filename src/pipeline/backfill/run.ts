@@ -114,6 +114,7 @@ export class Run {
     if (this.#recorded()?.state === 'done') return allRequired(control).map(({ table }) => table);
     this.#check();
     const stillRequired = await clearRequired(control, this.#joined.run);
+    crashPoint('backfill.required-cleared');
     await control.change(() => {
       const run = this.#recorded();
       const done = run?.state === 'open' ? ({ ...run, state: 'done', endedAt: new Date().toISOString() } satisfies BackfillRun) : undefined;
