@@ -13,6 +13,7 @@ interface CleanupFlags {
   readonly scope: Scope;
   readonly pace: CleanupPace;
   readonly dryRun: boolean;
+  readonly force: boolean;
 }
 
 const BATCH = 500;
@@ -28,6 +29,7 @@ export const cleanupPg = defineVerb<CleanupFlags>({
       .option('--tenant-id <uuid>', 'the tenant whose rows go')
       .option('--before-date <date>', 'rows created before this day (UTC)')
       .option('--dry-run', 'compare and count; delete nothing')
+      .option('--force', 'also where another installation publishes these tables: its Elasticsearch loses the documents')
       .option('--batch-size <n>', `rows of one transaction (default ${BATCH})`)
       .option('--pause <ms>', `pause after each batch (default ${PAUSE_MS})`),
   read(flags, faults) {
@@ -45,9 +47,10 @@ export const cleanupPg = defineVerb<CleanupFlags>({
         pauseMs: wholeNumber(flags, faults, 'pause', '--pause', 0, 600_000) ?? PAUSE_MS,
       },
       dryRun: flags['dryRun'] === true,
+      force: flags['force'] === true,
     };
   },
-  async run({ config, out, log, signal }, { scope, pace, dryRun }) {
+  async run({ config, out, log, signal }, { scope, pace, dryRun, force }) {
     if (!dryRun) requireEnabled(config);
     const platform = await openPlatform(config, log);
     try {
@@ -55,7 +58,7 @@ export const cleanupPg = defineVerb<CleanupFlags>({
       for (const warning of warnings) out.line(`note: ${warning}`);
       let said = performance.now();
       const report = await runCleanup(config, platform, {
-        scope, pace, dryRun, signal,
+        scope, pace, dryRun, force, signal,
         onProgress: ({ table, looked, deleted }) => {
           if (performance.now() - said < SAY_EVERY_MS) return;
           said = performance.now();

@@ -6,8 +6,8 @@ import { stateKeys } from '../core/state.ts';
 import { assess, type Assessment } from '../ops/cutover/assess.ts';
 import { confirmSwitch, revertSwitch } from '../ops/cutover/confirm.ts';
 import { prepareTenant } from '../ops/cutover/elastic.ts';
-import { DIFY_SETTINGS, settingsLines } from '../ops/cutover/settings.ts';
-import { listTenants } from '../ops/cutover/tenants.ts';
+import { allReady, DIFY_SETTINGS, settingsLines } from '../ops/cutover/settings.ts';
+import { listTenants, unknownTenants } from '../ops/cutover/tenants.ts';
 import { openPlatform, type Platform } from '../run/platform.ts';
 import { templateSettings } from '../run/sink.ts';
 import { tenantIds, wholeNumber } from './flags.ts';
@@ -78,6 +78,9 @@ export const cutover = defineVerb<CutoverFlags>({
 
 const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, flags: CutoverFlags) => Promise<Answer>>> = {
   async assess({ config, out, log, signal }, platform, { tenantIds: tenants, wait, prepare }) {
+    // before --prepare, which would put templates for an id that was mistyped
+    const unknown = await unknownTenants(config, platform, tenants, signal);
+    if (unknown.length > 0) throw new DifyEsError('USAGE', unknown.map((tenantId) => `no such tenant: ${tenantId} has neither rows nor documents`).join('\n'));
     const answers: (Assessment & { switched: boolean })[] = [];
     for (const tenantId of tenants) {
       if (platform.state.control.get(stateKeys.switched(tenantId)) !== undefined) {
@@ -99,8 +102,8 @@ const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, fl
     }
     const all = await listTenants(config, platform);
     for (const line of settingsLines(all)) out.line(line);
-    const allReady = all.every(({ state }) => state !== 'open');
-    out.result({ tenants: answers, allReady, settings: allReady ? DIFY_SETTINGS : null });
+    const ready = allReady(all);
+    out.result({ tenants: answers, allReady: ready, settings: ready ? DIFY_SETTINGS : null });
     return answers.every(({ ready }) => ready) ? 0 : 1;
   },
 

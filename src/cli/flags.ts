@@ -26,12 +26,12 @@ export function tables(flags: Flags, faults: string[]): TableName[] {
   return TABLES.filter((table) => found.has(table));
 }
 
-/** A whole number in a range, or undefined when the flag is not given. */
-export function wholeNumber(flags: Flags, faults: string[], name: string, flag: string, min: number, max: number): number | undefined {
+/** A whole number in a range, or undefined when the flag is not given. `beyond`: what to do instead of more. */
+export function wholeNumber(flags: Flags, faults: string[], name: string, flag: string, min: number, max: number, beyond = ''): number | undefined {
   const text = flags[name];
   if (text === undefined) return undefined;
   const value = Number(text);
-  if (!/^\d+$/.test(String(text)) || value < min || value > max) faults.push(`${flag} ${JSON.stringify(text)} is no whole number from ${min} to ${max}`);
+  if (!/^\d+$/.test(String(text)) || value < min || value > max) faults.push(`${flag} ${JSON.stringify(text)} is no whole number from ${min} to ${max}${beyond && `; ${beyond}`}`);
   return value;
 }
 

@@ -15,6 +15,8 @@ interface ValidateFlags {
 
 /** Rows and as many documents, where neither --full nor --sample-size is given. */
 const SAMPLE = 1000;
+/** The ids of a sample are drawn into memory, of rows and of documents. Beyond it comparing everything, which is not, costs little more. */
+const LARGEST_SAMPLE = 100_000;
 
 export const validate = defineVerb<ValidateFlags>({
   name: 'validate',
@@ -24,12 +26,12 @@ export const validate = defineVerb<ValidateFlags>({
     command
       .option('--tenant-id <uuid...>', 'only these tenants, comma separated')
       .option('--data-type <names...>', 'only workflow_runs, app_logs, node_executions, offload')
-      .option('--sample-size <n>', `rows, and as many documents, drawn at random (default ${SAMPLE})`)
+      .option('--sample-size <n>', `rows, and as many documents, drawn at random (default ${SAMPLE}, up to ${LARGEST_SAMPLE}; beyond that --full)`)
       .option('--full', 'every row and every document')
       .option('--repair', 'send missing and stale rows again; deletes nothing')
       .option('--delete-extra', 'with --repair: delete documents of no row, unless a policy, an archive or Dify keeps them'),
   read(flags, faults) {
-    const size = wholeNumber(flags, faults, 'sampleSize', '--sample-size', 1, 100_000_000);
+    const size = wholeNumber(flags, faults, 'sampleSize', '--sample-size', 1, LARGEST_SAMPLE, 'use --full for more');
     const [full, repair, deleteExtra] = [flags['full'] === true, flags['repair'] === true, flags['deleteExtra'] === true];
     if (full && size !== undefined) faults.push('--full and --sample-size exclude each other');
     if (deleteExtra && !repair) faults.push('--delete-extra goes with --repair');

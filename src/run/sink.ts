@@ -17,9 +17,10 @@ import { crashPoint } from '../core/crash-point.ts';
 import type { Trouble } from '../pipeline/sink/patience.ts';
 import type { BatchResult } from '../pipeline/sink/batch.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES, SinkWriter, type Decode } from '../pipeline/sink/sink.ts';
-import { ensureTemplates, templateOf, type TemplateSettings } from '../pipeline/sink/templates.ts';
+import { ensureTemplates, type TemplateSettings } from '../pipeline/sink/templates.ts';
 import type { Platform } from './platform.ts';
 import { startRelaxing } from './relaxing.ts';
+import { templatesInUse } from './templates.ts';
 
 export interface SinkRun {
   /** Rejects with the error that ends the process; otherwise it never settles. */
@@ -58,7 +59,7 @@ export function templateSettings({ elasticsearch }: Config): TemplateSettings {
  */
 export async function startSink(config: Config, platform: Platform, log: Logger, onProgress: (progress: SinkProgress) => void = () => {}, { overSwitched = false, onTrouble, onRecovered, onLateWrite }: SinkParts = {}): Promise<SinkRun> {
   const { kafka, names, client, state } = platform;
-  const templates = Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config)));
+  const templates = await templatesInUse(client, templateSettings(config));
   const put = await ensureTemplates(client, templates);
   if (put.length > 0) log.info({ templates: put }, 'templates put');
 

@@ -21,6 +21,7 @@ import type { Platform } from '../../run/platform.ts';
 import type { Scope } from './candidates.ts';
 import { cleanUp, type CleanupPace } from './cleanup.ts';
 import { Deleter } from './deleter.ts';
+import { requireAlone, requireDeleteRights } from './preflight.ts';
 import { archivedBoundary, refusal, runsToClose, runToResume } from './records.ts';
 import type { CleanupReport, TableCounts } from './report.ts';
 
@@ -28,15 +29,17 @@ export interface CleanupOptions {
   readonly scope: Scope;
   readonly pace: CleanupPace;
   readonly dryRun: boolean;
+  /** Also where another installation's documents go with the rows. */
+  readonly force: boolean;
   readonly signal: AbortSignal;
   readonly onProgress: (counts: TableCounts) => void;
 }
 
-/** cleanup-pg, wired. Throws CLEANUP_REFUSED, NOT_DRAINED, STOPPED; run it again to go on. */
+/** cleanup-pg, wired. Throws CLEANUP_REFUSED, PG_RIGHTS, NOT_DRAINED, STOPPED; run it again to go on. */
 export async function runCleanup(config: Config, platform: Platform, options: CleanupOptions, log: Logger): Promise<CleanupReport> {
-  const { scope, pace, dryRun, signal, onProgress } = options;
+  const { scope, pace, dryRun, force, signal, onProgress } = options;
   const { control } = platform.state;
-  const { schema, deletePolicy } = config.postgres;
+  const { schema, publication, deletePolicy } = config.postgres;
   const prefix = config.elasticsearch.indexPrefix;
   const opened: { close(): Promise<unknown> }[] = [];
   const keep = <T extends { close(): Promise<unknown> }>(part: T): T => (opened.push(part), part);
@@ -47,10 +50,13 @@ export async function runCleanup(config: Config, platform: Platform, options: Cl
     const refused = refusal(allRuns(control), allRequired(control));
     if (refused) throw new DifyEsError('CLEANUP_REFUSED', refused);
 
-    const drainer = keep(await openDrainer(config, platform, log, signal));
-    const letters = keep(await openDeadLetters(platform.kafka, platform.names, control));
     const [scanning, lookup] = [await connect(pgTarget(config), { role: 'cleanup-pg' }), await connect(pgTarget(config), { role: 'cleanup-pg' })];
     opened.push({ close: () => scanning.end() }, { close: () => lookup.end() });
+    if (!force) await requireAlone(lookup, { schema, publication });
+    await requireDeleteRights(lookup, schema);
+
+    const drainer = keep(await openDrainer(config, platform, log, signal));
+    const letters = keep(await openDeadLetters(platform.kafka, platform.names, control));
 
     const runId = deleter && (await announce(control, scope));
     if (runId) log.info({ runId }, 'announced');

@@ -4,11 +4,11 @@ import { esError } from '../../pipeline/sink/elastic-errors.ts';
 import { indexName, indexPattern, parseIndexName, tenantPattern } from '../../pipeline/sink/index-name.ts';
 import { listRelaxed, relaxedAlias } from '../../pipeline/sink/relaxed.ts';
 import { ensureTemplates, templateOf, templateStates, type IndexTemplate, type TemplateSettings, type TemplateState } from '../../pipeline/sink/templates.ts';
+import { QUICK_REFRESH, tenantTemplates } from '../../run/templates.ts';
 import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
 import { isQuickRefresh } from './findings.ts';
 
 const CONNECTOR_LIST = Object.values(CONNECTORS);
-const QUICK = '1s';
 
 /** What Elasticsearch says about a tenant that is to be switched. */
 export interface TenantIndices {
@@ -50,9 +50,16 @@ export async function readTenantIndices(client: Client, tenantId: string, settin
   return {
     wrongMapping, slow, comingSlow,
     relaxed: (await listRelaxed(client, relaxedAlias(settings.prefix))).filter((name) => indices.has(name)),
-    templates: await templateStates(client, CONNECTOR_LIST.map((connector) => templateOf(connector, settings))),
+    templates: await templatesOf(client, tenantId, settings),
     shards: await readShards(client, CONNECTOR_LIST.length * settings.shards * (1 + settings.replicas)),
   };
+}
+
+/** The common templates, and the tenant's own where it has some: it has none before --prepare, which is no fault. */
+async function templatesOf(client: Client, tenantId: string, settings: TemplateSettings): Promise<ReadonlyMap<string, TemplateState>> {
+  const common = await templateStates(client, CONNECTOR_LIST.map((connector) => templateOf(connector, settings)));
+  const own = await templateStates(client, tenantTemplates(tenantId, settings));
+  return new Map([...common, ...[...own].filter(([, state]) => state !== 'absent')]);
 }
 
 /**
@@ -64,20 +71,12 @@ export async function prepareTenant(client: Client, tenantId: string, settings: 
   const slow = [...(await readIndices(client, tenantId, settings.prefix))].filter(([, { refresh }]) => !isQuickRefresh(refresh)).map(([name]) => name);
   for (const name of slow) {
     try {
-      await client.transport.request({ method: 'PUT', path: `/${encodeURIComponent(name)}/_settings`, body: { 'index.refresh_interval': QUICK } });
+      await client.transport.request({ method: 'PUT', path: `/${encodeURIComponent(name)}/_settings`, body: { 'index.refresh_interval': QUICK_REFRESH } });
     } catch (error) {
       throw esError(error);
     }
   }
   return { indices: slow, templates };
-}
-
-/** As the common ones, for this tenant alone and with a priority above them: two that meet must not have the same. */
-export function tenantTemplates(tenantId: string, settings: TemplateSettings): IndexTemplate[] {
-  return CONNECTOR_LIST.map((connector) => {
-    const common = templateOf(connector, { ...settings, refreshInterval: QUICK, priority: (settings.priority ?? 500) + 10 });
-    return { name: common.name.replace(/-template$/, `-${tenantId}-template`), body: { ...common.body, index_patterns: [tenantPattern(settings.prefix, connector, tenantId)] } };
-  });
 }
 
 interface IndexFacts {

@@ -14,10 +14,16 @@ const PLAIN = [
   "Their settings hold for a whole Dify process, and so for all of that process's tenants at once.",
 ] as const;
 
+/** Every tenant is ready or switched. Where there is none nothing was looked at, and so nothing is ready. */
+export function allReady(tenants: readonly TenantRow[]): boolean {
+  return tenants.length > 0 && tenants.every(({ state }) => state !== 'open');
+}
+
 /** The statement, and the settings once all tenants are ready or switched. */
 export function settingsLines(tenants: readonly TenantRow[]): string[] {
+  if (tenants.length === 0) return [...PLAIN, 'There is no tenant: neither a row in PostgreSQL nor a document in Elasticsearch. Are DB_DATABASE and ELASTICSEARCH_INDEX_PREFIX the right ones?'];
   const open = tenants.filter(({ state }) => state === 'open');
-  if (open.length > 0) return [...PLAIN, `${open.length} of ${tenants.length} tenants are not ready: the settings are printed when all tenants are.`];
+  if (!allReady(tenants)) return [...PLAIN, `${open.length} of ${tenants.length} tenants are not ready: the settings are printed when all tenants are.`];
   const assignments = (settings: Readonly<Record<string, string>>): string[] => Object.entries(settings).map(([name, value]) => `  ${name}=${value}`);
   return [
     ...PLAIN,

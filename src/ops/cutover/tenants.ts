@@ -6,6 +6,7 @@ import { allRequired, allRuns } from '../../pipeline/backfill/run-record.ts';
 import { connect } from '../../pipeline/capture/pg-connection.ts';
 import { pgTarget } from '../../run/connections.ts';
 import { readElastic, type IndexStatus } from '../status/elastic-status.ts';
+import { Documents } from '../validate/documents.ts';
 import { tenantsOf } from '../validate/sample.ts';
 import { Source } from '../validate/source.ts';
 import { backfillFinding } from './findings.ts';
@@ -55,6 +56,27 @@ export async function tenantsOfSource(config: Config): Promise<Set<string>> {
       for (const tenant of (open && (await tenantsOf(source, open))) ?? []) found.add(tenant);
     }
     return found;
+  } finally {
+    await db.end().catch(() => undefined);
+  }
+}
+
+/** Those of the ids that have no document and no row anywhere. Documents are asked first: a switched tenant may have nothing else. */
+export async function unknownTenants(config: Config, { client }: { readonly client: Client }, tenantIds: readonly string[], signal: AbortSignal): Promise<string[]> {
+  const left = new Set(tenantIds);
+  const documents = new Documents(client, config.elasticsearch.indexPrefix, signal);
+  for (const table of TABLES) {
+    if (left.size === 0) return [];
+    for (const { parts, documents: count } of await documents.indices(table, [...left])) if (count > 0) left.delete(parts.tenantId);
+  }
+  const db = await connect(pgTarget(config), { role: 'cutover' });
+  try {
+    const source = new Source({ scanning: db, lookup: db }, config.postgres.schema);
+    for (const table of TABLES) {
+      const open = await source.open(table);
+      if (open) for (const [tenantId] of await source.query(`SELECT t FROM unnest($1::text[]) t WHERE EXISTS (SELECT FROM ONLY ${open.source.name} WHERE tenant_id = t::uuid)`, [[...left]])) left.delete(String(tenantId));
+    }
+    return [...left];
   } finally {
     await db.end().catch(() => undefined);
   }

@@ -1,6 +1,5 @@
 import type { Logger } from 'pino';
 import type { Config } from '../../config/config.ts';
-import { CONNECTORS } from '../../connector/registry.ts';
 import type { TableName } from '../../core/contracts.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import type { RowKey } from '../../core/row-key.ts';
@@ -12,10 +11,11 @@ import { OVERHEAD } from '../../pipeline/kafka/publisher.ts';
 import { recordLimit } from '../../pipeline/kafka/topics.ts';
 import { Interrupted } from '../../pipeline/sink/patience.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
-import { ensureTemplates, templateOf } from '../../pipeline/sink/templates.ts';
+import { ensureTemplates } from '../../pipeline/sink/templates.ts';
 import { pgTarget } from '../../run/connections.ts';
 import type { Platform } from '../../run/platform.ts';
 import { decoder, templateSettings } from '../../run/sink.ts';
+import { templatesInUse } from '../../run/templates.ts';
 import { knownBoundaries, openResend } from '../../run/validate.ts';
 import { Documents } from '../validate/documents.ts';
 import type { Resend } from '../validate/resend.ts';
@@ -38,7 +38,7 @@ export async function runRedrive(config: Config, platform: Platform, request: Re
   const tooLarge = new Set<string>();
   let resend: Resend | undefined;
   try {
-    if (!request.dryRun) await ensureTemplates(client, Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config))));
+    if (!request.dryRun) await ensureTemplates(client, await templatesInUse(client, templateSettings(config)));
     const writer = new LetterWriter({
       client, prefix, signal,
       row: decoder(createSchemaBook(state.control)).row,

@@ -32,13 +32,15 @@ export async function retentionPlan({ client, control, prefix, tenantIds, days, 
 }
 
 /**
- * Records the boundaries and then drops the indices, each by its own name. The boundary comes first: a late change of a
- * row that is on its way would make the index anew. One that was in a bulk at that moment does, so it is looked again.
+ * Records the boundaries and then drops the indices of the plan, each by its own name. The boundary comes first: a late
+ * change of a row that is on its way would make the index anew. One that was in a bulk at that moment does, so it is
+ * looked again, for these names alone: an index that has come of age since was neither shown nor agreed to.
  */
 export async function dropExpired(options: RetentionOptions, plan: RetentionPlan, onDropped: (index: string) => void): Promise<number> {
   const { client, control, signal } = options;
   for (const record of plan.boundaries) await control.put(stateKeys.retention(record.tenantId), record);
   let dropped = 0;
+  const shown = new Set(plan.indices.map(({ name }) => name));
   let { indices } = plan;
   for (let round = 0; round < ROUNDS && indices.length > 0; round++) {
     await sleep(SEEN_AFTER_MS, undefined, { signal }).catch(() => undefined);
@@ -48,7 +50,7 @@ export async function dropExpired(options: RetentionOptions, plan: RetentionPlan
       onDropped(name);
       dropped++;
     }
-    indices = (await retentionPlan(options)).indices;
+    indices = (await retentionPlan(options)).indices.filter(({ name }) => shown.has(name));
   }
   return dropped;
 }

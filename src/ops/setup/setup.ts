@@ -1,6 +1,5 @@
 import type { Logger } from 'pino';
 import type { Config } from '../../config/config.ts';
-import { CONNECTORS } from '../../connector/registry.ts';
 import type { TableName } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
 import { parseLsn } from '../../core/lsn.ts';
@@ -9,10 +8,11 @@ import { connect, query, toPgError } from '../../pipeline/capture/pg-connection.
 import type { KafkaClient } from '../../pipeline/kafka/client.ts';
 import { describeTopics, ensureTopics, pinLayout, topicNames, withAdmin } from '../../pipeline/kafka/topics.ts';
 import { checkConnection } from '../../pipeline/sink/elastic-client.ts';
-import { ensureTemplates, templateOf } from '../../pipeline/sink/templates.ts';
+import { ensureTemplates } from '../../pipeline/sink/templates.ts';
 import { elasticSettings, openElastic, openKafka, pgTarget } from '../../run/connections.ts';
 import { openDurableState, type DurableState } from '../../run/durable-state.ts';
 import { templateSettings } from '../../run/sink.ts';
+import { templatesInUse } from '../../run/templates.ts';
 import type { SourceNames } from './fitness.ts';
 import { observeSource } from './observe.ts';
 import { recordSource, type Recorded } from './records.ts';
@@ -62,7 +62,7 @@ export async function runSetup(config: Config, log: Logger, options: SetupOption
         await pinLayout(kafka, names, state.control);
         const recorded = await record(session, config, state);
         options.report({ step: 'records', subject: 'control topic', did: recorded.required.length > 0 ? 'done' : 'already', detail: recorded.reasons.join('; ') });
-        const put = await ensureTemplates(client, Object.values(CONNECTORS).map((connector) => templateOf(connector, templateSettings(config))));
+        const put = await ensureTemplates(client, await templatesInUse(client, templateSettings(config)));
         options.report({ step: 'templates', subject: `${config.elasticsearch.indexPrefix}-cdc-*-template`, did: put.length > 0 ? 'done' : 'already', detail: put.length > 0 ? `${put.length} put` : '' });
         crashPoint('setup.templates-put');
         return recorded;

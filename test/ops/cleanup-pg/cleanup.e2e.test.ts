@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CLEANUP_MARKER } from '../../../src/core/contracts.ts';
 import { stateKeys, type BackfillRun, type CleanupRun, type ControlLog, type SwitchedRecord } from '../../../src/core/state.ts';
+import { PUBLICATION_COMMENT } from '../../../src/ops/setup/names.ts';
 import type { CleanupReport } from '../../../src/ops/cleanup-pg/report.ts';
 import { createKafka } from '../../../src/pipeline/kafka/client.ts';
 import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
@@ -88,6 +89,17 @@ describe('cleanup-pg', () => {
     expect(await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', BEFORE, '--json'], 1)).toContain('CLEANUP_REFUSED');
     await withControl((control) => control.remove(stateKeys.run('x')));
     expect(await archive.count()).toBe(0);
+  });
+
+  it('refuses while another installation publishes these tables, unless told otherwise', async () => {
+    await db.query(`CREATE PUBLICATION other_dify_es FOR TABLE workflow_runs; COMMENT ON PUBLICATION other_dify_es IS '${PUBLICATION_COMMENT.replaceAll("'", "''")}'; CREATE PUBLICATION of_somebody FOR TABLE workflow_runs`);
+    const answer = await pipeline.verb(['cleanup-pg', '--tenant-id', tenant, '--before-date', BEFORE, '--json'], 1);
+    expect(answer).toContain('CLEANUP_REFUSED');
+    expect(answer).toMatch(/other_dify_es.*teardown/);
+    expect(answer).not.toContain('of_somebody');
+    expect(await withControl(async (control) => control.entries(stateKeys.cleanup('')))).toEqual([]);
+    await cleanup('--dry-run', '--force');
+    await db.query('DROP PUBLICATION other_dify_es; DROP PUBLICATION of_somebody');
   });
 
   it('leaves rows without an equal document and their parents, unfinished runs and nodes with what belongs to them, deletes the others, and no document', async () => {

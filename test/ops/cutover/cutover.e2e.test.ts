@@ -62,7 +62,21 @@ afterAll(async () => {
   await db?.end();
 });
 
+const ownTemplates = async (): Promise<string[]> => {
+  const { index_templates: found } = await elastic<{ index_templates: { name: string }[] }>(`/_index_template/${here.indexPrefix}-*`);
+  return found.map(({ name }) => name).filter((name) => name.includes(tenant) || name.includes(other));
+};
+
 describe('cutover', () => {
+  it('refuses an id that has neither rows nor documents, before it prepares anything', async () => {
+    const mistyped = '3017b959-75bc-4820-83f3-0b69943e00eb';
+    const program = pipeline.spawn(['cutover', '--tenant-id', `${tenant},${mistyped}`, '--prepare']);
+    expect(await program.ended).toMatchObject({ code: 2 });
+    expect(program.stderr.filter((line) => line.includes('no such tenant'))).toEqual([expect.stringContaining(mistyped)]);
+    expect(await refreshOf(tenant)).toEqual(new Set(['30s']));
+    expect((await elastic<{ index_templates?: unknown[] }>(`/_index_template/${here.indexPrefix}-*-${mistyped}-template`)).index_templates ?? []).toEqual([]);
+  });
+
   it('says no while each save of Dify would wait for a slow refresh, and --prepare cures that for this tenant alone', async () => {
     expect(noes(await cutover(1, '--tenant-id', tenant))).toEqual(['refresh interval']);
     const answer = await cutover(0, '--tenant-id', tenant, '--prepare');
@@ -72,6 +86,29 @@ describe('cutover', () => {
     const record = await recorded<ReadyRecord>(stateKeys.ready(tenant));
     expect(record).toMatchObject({ tenantId: tenant, lsn: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/) });
     expect(record!.evidence.map(({ subject }) => subject)).toEqual(['backfill', 'slot', 'lag', 'dead letters', 'validation', 'mapping', 'shards', 'refresh interval']);
+  });
+
+  it('sees a template of the tenant that another version has put, and setup and a sink put it anew', async () => {
+    const name = `${here.indexPrefix}-cdc-workflow-app-logs-${tenant}-template`;
+    const { index_templates: [before] } = await elastic<{ index_templates: { index_template: { template: { mappings: { properties: Record<string, unknown> } } } }[] }>(`/_index_template/${name}`);
+    const makeOld = async (): Promise<void> => {
+      const old = structuredClone(before!.index_template);
+      delete old.template.mappings.properties['created_from'];
+      expect(await elastic(`/_index_template/${name}`, { method: 'PUT', body: JSON.stringify(old) })).toEqual({ acknowledged: true });
+    };
+    const now = async (): Promise<unknown> => (await elastic<{ index_templates: unknown[] }>(`/_index_template/${name}`)).index_templates[0];
+
+    await makeOld();
+    expect(noes(await cutover(1, '--tenant-id', tenant))).toEqual(['mapping']);
+    expect(await pipeline.verb(['check'])).toContain(`${name} differs from the configuration`);
+    await pipeline.verb(['setup']);
+    expect(await now()).toEqual(before);
+
+    await makeOld();
+    const sink = await pipeline.start('sink');
+    await sink.stop();
+    expect(await now()).toEqual(before);
+    await cutover(0, '--tenant-id', tenant);
   });
 
   it('takes the readiness back when a later look finds a difference', async () => {
@@ -139,5 +176,11 @@ describe('cutover', () => {
   it('says what stands still when nobody reads', async () => {
     await running.stop();
     expect(noes(await cutover(1, '--tenant-id', other))).toEqual(expect.arrayContaining(['slot', 'lag', 'validation']));
+  });
+
+  it('leaves no template of a tenant behind a teardown', async () => {
+    expect(await ownTemplates()).toHaveLength(8);
+    await pipeline.verb(['teardown']);
+    expect(await ownTemplates()).toEqual([]);
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { BackfillRequired, BackfillRun } from '../../../src/core/state.ts';
 import { monthsToCome } from '../../../src/ops/cutover/elastic.ts';
 import { backfillFinding, isQuickRefresh, isReady, lettersFinding, refreshFinding, shardsFinding, slotFinding, validationFinding } from '../../../src/ops/cutover/findings.ts';
-import { settingsLines } from '../../../src/ops/cutover/settings.ts';
+import { allReady, settingsLines } from '../../../src/ops/cutover/settings.ts';
 import type { SlotState } from '../../../src/pipeline/capture/slot.ts';
 
 const T = 'tenant';
@@ -76,6 +76,9 @@ it('knows the current and the coming month across the end of a year', () => {
 it('prints the settings of Dify only when all tenants are ready, reads before writes', () => {
   const row = (state: 'open' | 'ready' | 'switched') => ({ tenantId: T, state, since: null, indices: 0, documents: 0 });
   expect(settingsLines([row('ready'), row('open')]).join('\n')).not.toContain('_REPOSITORY');
+  expect([allReady([]), allReady([row('ready'), row('open')]), allReady([row('ready'), row('switched')])]).toEqual([false, false, true]);
+  expect(settingsLines([]).join('\n')).toMatch(/There is no tenant/);
+  expect(settingsLines([]).join('\n')).not.toMatch(/_REPOSITORY|ready/);
   const text = settingsLines([row('ready'), row('switched')]).join('\n');
   expect(text).toMatch(/no release.*whole Dify process.*API_WORKFLOW_RUN_REPOSITORY.*CORE_WORKFLOW_EXECUTION_REPOSITORY.*CORE_WORKFLOW_NODE_EXECUTION_REPOSITORY/s);
 });

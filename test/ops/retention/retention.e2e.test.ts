@@ -1,8 +1,15 @@
 import type pg from 'pg';
+import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createOutput } from '../../../src/cli/output.ts';
+import { retention } from '../../../src/cli/retention.ts';
+import { loadConfig } from '../../../src/config/config.ts';
+import { stateKeys, type RetentionRecord } from '../../../src/core/state.ts';
+import { dropExpired, retentionPlan } from '../../../src/ops/retention/retention.ts';
+import { openPlatform } from '../../../src/run/platform.ts';
 import { loadDataset, monthsUntil } from '../../support/dify/generator.ts';
 import { createDifySchema } from '../../support/dify/schema.ts';
-import { Pipeline } from '../../support/pipeline.ts';
+import { Pipeline, until } from '../../support/pipeline.ts';
 import { isolate } from '../../support/servers.ts';
 
 const here = isolate(import.meta.filename);
@@ -57,4 +64,59 @@ it('shows what would go, drops it for one tenant only when told so, and a late c
   const report = JSON.parse(await pipeline.verb(['validate', '--full', '--json'])) as { verdict: string; apart: { expired: number } };
   expect(report.verdict).toBe('equal');
   expect(report.apart.expired).toBeGreaterThan(0);
+});
+
+const silent = pino({ level: 'silent' });
+const config = loadConfig(here.env);
+/** Far older than what the story above holds. */
+const DAYS = 1000;
+const oldIndex = (table: string, month: string): string => `${here.indexPrefix}-workflow-${table}-${other}-${month}`;
+const make = async (index: string): Promise<void> => expect((await fetch(`${here.elasticsearchUrl}/${index}`, { method: 'PUT' })).status).toBe(200);
+const there = async (index: string): Promise<boolean> => (await fetch(`${here.elasticsearchUrl}/${index}`, { method: 'HEAD' })).status === 200;
+
+it('records the boundary before the first drop, and drops nothing that was not shown', async () => {
+  const [shown, later] = [oldIndex('runs', '2020.02'), oldIndex('app-logs', '2020.01')];
+  await make(shown);
+  const platform = await openPlatform(config, silent);
+  try {
+    const { control } = platform.state;
+    const options = { client: platform.client, control, prefix: here.indexPrefix, tenantIds: [other], days: DAYS, signal: new AbortController().signal };
+    const plan = await retentionPlan(options);
+    expect(plan.indices.map(({ name }) => name)).toEqual([shown]);
+    await make(later);
+    const dropped: string[] = [];
+    await dropExpired(options, plan, (name) => {
+      expect(control.get<RetentionRecord>(stateKeys.retention(other))).toMatchObject({ throughMonth: '2020.02' });
+      dropped.push(name);
+    });
+    expect(dropped).toEqual([shown]);
+    expect([await there(shown), await there(later)]).toEqual([false, true]);
+    expect((await retentionPlan(options)).indices.map(({ name }) => name)).toEqual([later]);
+  } finally {
+    await platform.close();
+  }
+});
+
+it('--every: each later round shows what it found, records the boundary and drops it', async () => {
+  const [first, second] = [oldIndex('app-logs', '2020.01'), oldIndex('runs', '2020.05')];
+  const events: string[] = [];
+  const out = createOutput(false, (text) => void events.push(text));
+  const log = pino({ level: 'info' }, { write: (line: string) => void events.push(line) });
+  const stop = new AbortController();
+  const at = (text: string): number => events.findIndex((event) => event.includes(text));
+  const running = retention.run({ config, out, log, signal: stop.signal }, { tenantIds: [other], days: DAYS, dryRun: false, yes: true, everyMs: 50 });
+  try {
+    await until('the first round has dropped', async () => at('1 indices dropped') >= 0 && !(await there(first)));
+    await until('a round has found nothing', () => at('no index has a whole month') >= 0);
+    await make(second);
+    await until('a later round has dropped', () => events.some((event) => event.includes('"dropped"') && event.includes(second)));
+  } finally {
+    stop.abort();
+  }
+  expect(await running).toBe(0);
+  expect(await there(second)).toBe(false);
+  expect(events.findIndex((event) => event.includes('documents') && event.includes(second)), 'shown before it goes').toBeLessThan(events.findIndex((event) => event.includes('"dropped"') && event.includes(second)));
+  const platform = await openPlatform(config, silent);
+  expect(platform.state.control.get<RetentionRecord>(stateKeys.retention(other))).toMatchObject({ throughMonth: '2020.05' });
+  await platform.close();
 });

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadDataset } from '../../support/dify/generator.ts';
 import { createDifySchema } from '../../support/dify/schema.ts';
 import { Pipeline } from '../../support/pipeline.ts';
+import type { Program } from '../../support/program.ts';
 import { isolate } from '../../support/servers.ts';
 import { open, proveDifyWrites, sourceShape } from '../support/source.ts';
 
@@ -15,6 +16,7 @@ const ROLE = `${here.slot}_role`;
 const least = new Pipeline({ ...here.env, DB_USERNAME: ROLE, DB_PASSWORD: 'least', KAFKA_PARTITIONS: '2', WAL_BUDGET: '1GB' });
 const superuser = new Pipeline({ ...here.env, KAFKA_PARTITIONS: '2' });
 let db: pg.Client;
+const running: Program[] = [];
 
 beforeAll(async () => {
   db = await open(here.postgresUrl, 'somebody with all rights');
@@ -65,13 +67,25 @@ describe('a role with the least rights', () => {
   });
 
   test('the whole path runs with it', async () => {
-    const stream = await least.start('stream');
-    const sink = await least.start('sink');
+    // stopped later and not killed: a member that dies stays in the group until its session has timed out, and holds teardown up
+    running.push(await least.start('stream'), await least.start('sink'));
     await least.verb(['migrate']);
     await db.query(`UPDATE workflow_runs SET status = 'stopped'; DELETE FROM workflow_app_logs WHERE id IN (SELECT id FROM workflow_app_logs LIMIT 3)`);
     expect(await least.equal()).toBeGreaterThan(80);
-    // stopped, not killed: a member that dies stays in the group until its session has timed out, and holds teardown up
-    await Promise.all([stream.stop(), sink.stop()]);
+  });
+
+  test('cleanup-pg is refused in one line without the grant that print-sql prints apart, and runs with it', async () => {
+    const { rows: [of] } = await db.query<{ tenant: string; runs: number }>('SELECT tenant_id::text AS tenant, count(*)::int AS runs FROM workflow_runs GROUP BY 1 ORDER BY 1 LIMIT 1');
+    const cleanup = ['cleanup-pg', '--tenant-id', of!.tenant, '--before-date', '2026-11-01', '--pause', '0'];
+    const program = least.spawn(cleanup);
+    expect(await program.ended).toMatchObject({ code: 2 });
+    expect(program.stderr.filter((line) => line.includes('may not delete'))).toEqual([expect.stringMatching(/workflow_app_logs, .*workflow_runs.*grant of DELETE/)]);
+
+    const grant = /^-- (GRANT DELETE ON .*;)$/m.exec(await superuser.verb(['setup', '--print-sql', '--role', ROLE]))![1]!;
+    await db.query(grant);
+    const { tables } = JSON.parse(await least.verb([...cleanup, '--json'])) as { tables: { table: string; deleted: number; stayed: Record<string, number> }[] };
+    expect(tables.find(({ table }) => table === 'workflow_runs')).toMatchObject({ deleted: of!.runs });
+    await Promise.all(running.map((program) => program.stop()));
   });
 
   test('teardown by the role is refused with the cure before anything is touched, and its SQL takes everything back', async () => {

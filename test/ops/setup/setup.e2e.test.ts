@@ -7,6 +7,7 @@ import type { CrashPoint } from '../../../src/core/crash-point.ts';
 import { parseLsn } from '../../../src/core/lsn.ts';
 import { stateKeys, type BackfillRequired, type ControlLog, type EpochRecord } from '../../../src/core/state.ts';
 import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
+import { createLetterWriter } from '../../../src/pipeline/kafka/dead-letters.ts';
 import { topicNames, withAdmin } from '../../../src/pipeline/kafka/topics.ts';
 import { openKafka } from '../../../src/run/connections.ts';
 import { loadDataset } from '../../support/dify/generator.ts';
@@ -165,6 +166,23 @@ describe('teardown', () => {
     expect(await topics()).toHaveLength(6);
     await pipeline.verb(['setup']);
     await expectSetUp('slot-created');
+  });
+
+  test('it names the open dead letters that go with the topics, before the first step and behind it', async () => {
+    await pipeline.verb(['setup']);
+    const config = loadConfig(pipeline.env);
+    const letters = createLetterWriter(openKafka(config, log), topicNames(config.kafka.topicPrefix));
+    const letter = { cause: 'undecodable', detail: 'test', table: 'workflow_runs', key: null, version: null, origin: { stage: 'sink' }, value: null } as const;
+    await letters.park([letter, letter, letter]);
+    await letters.close();
+    await pipeline.verb(['dlq', 'accept', '0:0', '--why', 'a test']);
+
+    const program = pipeline.spawn(['teardown']);
+    expect(await program.ended, program.describe()).toMatchObject({ code: 0 });
+    expect(program.stderr.find((line) => line.includes('2 open dead letters are deleted with the topics'))).toContain('--keep-data');
+    expect(program.stdout).toContain('2 open dead letters are gone with them');
+    await pipeline.verb(['setup']);
+    expect(await pipeline.verb(['teardown'])).not.toContain('dead letter');
   });
 
   test('a reader or a sink that runs stops it before anything is touched', async () => {

@@ -3,7 +3,7 @@ import { CONNECTORS } from '../../../src/connector/registry.ts';
 import { indexName } from '../../../src/pipeline/sink/index-name.ts';
 import { type IndexPace, RelaxedIndices, relaxedPace } from '../../../src/pipeline/sink/relaxed.ts';
 import { ensureTemplates, templateOf } from '../../../src/pipeline/sink/templates.ts';
-import { tenantTemplates } from '../../../src/ops/cutover/elastic.ts';
+import { tenantTemplates } from '../../../src/run/templates.ts';
 import { isolate } from '../../support/servers.ts';
 import { TENANT } from './documents-of.ts';
 import { clientOf, harness, Log, newId, templateSettings } from './sink-harness.ts';

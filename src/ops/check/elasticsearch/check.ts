@@ -6,6 +6,7 @@ import { indexName } from '../../../pipeline/sink/index-name.ts';
 import { templateOf, templateStates } from '../../../pipeline/sink/templates.ts';
 import { elasticSettings, openElastic } from '../../../run/connections.ts';
 import { templateSettings } from '../../../run/sink.ts';
+import { templatesInUse } from '../../../run/templates.ts';
 import { fail, type Finding } from '../finding.ts';
 import { diskFindings, healthFinding, shardFinding, sizeFindings, versionFinding } from './cluster.ts';
 import { ask, readBlocks, readMissingRights, readNodes, readTemplates, setting, type ClusterSettings, type Health } from './facts.ts';
@@ -32,7 +33,7 @@ export async function checkElasticsearch(config: Config, neededShards: Promise<n
       ...diskFindings(nodes, settings),
       ...sizeFindings(nodes),
       autoCreateFinding(setting(settings, 'action.auto_create_index'), ours),
-      ...(await whereAllowed('templates', async () => templateFindings(await templateStates(client, templates.map(({ template }) => template))))),
+      ...(await whereAllowed('templates', async () => templateFindings(await templateStates(client, await templatesInUse(client, templateSettings(config)))))),
       ...(await whereAllowed('other templates', async () => rivalFindings(ours, await readTemplates(client)))),
       ...(await whereAllowed('blocks', async () => [blockFinding(await readBlocks(client, prefix), settings)])),
       ...(await whereAllowed('rights', async () => [rightsFinding(await readMissingRights(client, prefix))])),
