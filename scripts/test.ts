@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { LocalFault } from './local/fault.ts';
 import { CHECKOUT } from './local/maven.ts';
 import type { Counts, JsonReport } from './test/report.ts';
-import { countsOf, sum } from './test/report.ts';
+import { countsOf, failuresOf, sum } from './test/report.ts';
 import type { TestServers } from './test/servers.ts';
 import { startTestServers } from './test/servers.ts';
 import type { Tier } from './test/tiers.ts';
@@ -27,8 +27,9 @@ async function main(args: readonly string[]): Promise<Counts> {
     for (const tier of tiers) {
       if (interrupted.signal.aborted) break;
       const servers = tier === 'pure' ? undefined : await timed('servers', () => starting);
-      const result = await timed(tier, () => runTier(tier, forwarded, servers));
+      const { failures, ...result } = await timed(tier, () => runTier(tier, forwarded, servers));
       say(`${tier}: ${result.passed} passed, ${result.failed} failed\n`);
+      failed.push(...failures);
       results.push(result);
     }
   } finally {
@@ -46,7 +47,7 @@ async function timed<T>(what: string, work: () => Promise<T> | T): Promise<T> {
 }
 
 /** One run of vitest. */
-async function runTier(tier: Tier, forwarded: readonly string[], servers: TestServers | undefined): Promise<Counts> {
+async function runTier(tier: Tier, forwarded: readonly string[], servers: TestServers | undefined): Promise<Counts & { readonly failures: readonly string[] }> {
   const scratch = mkdtempSync(join(tmpdir(), 'dify-es-test-'));
   const file = join(scratch, 'report.json');
   const vitest = join(CHECKOUT, 'node_modules/vitest/vitest.mjs');
@@ -62,7 +63,7 @@ async function runTier(tier: Tier, forwarded: readonly string[], servers: TestSe
       child.once('exit', (code) => resolve(code ?? 1));
     });
     const report = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as JsonReport) : undefined;
-    return countsOf(report, exitCode);
+    return { ...countsOf(report, exitCode), failures: failuresOf(report, CHECKOUT) };
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -76,6 +77,7 @@ function say(line: string): void {
 const interrupted = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => interrupted.abort());
 
+const failed: string[] = [];
 let counts: Counts = { passed: 0, failed: 0 };
 try {
   counts = await main(process.argv.slice(2));
@@ -86,4 +88,5 @@ try {
 }
 if (counts.passed === 0 && counts.failed === 0) process.stderr.write('no test was found\n');
 if (counts.failed > 0 || counts.passed === 0) process.exitCode = 1;
+for (const one of failed) say(`failed: ${one}`);
 say(`${counts.passed} passed, ${counts.failed} failed`);

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { countsOf, sum } from '../../../scripts/test/report.ts';
 import { select, serversFor, tierOf } from '../../../scripts/test/tiers.ts';
 
 const FILES = ['test/core/lsn.test.ts', 'test/pipeline/sink/bulk.es.test.ts', 'test/pipeline/kafka/topics.kafka.test.ts', 'test/oracle.e2e.test.ts'];
@@ -39,26 +38,5 @@ describe('the selection of npm test', () => {
   it('starts each needed server once', () => {
     expect(serversFor(['pure'])).toEqual([]);
     expect(serversFor(['pg', 'es', 'e2e'])).toEqual(['pg', 'es', 'kafka']);
-  });
-});
-
-describe('the counts of a run', () => {
-  const passing = { status: 'passed', assertionResults: [{ status: 'passed' }] };
-
-  it('are those of the report', () => {
-    expect(countsOf({ numPassedTests: 3, numFailedTests: 1, testResults: [{ status: 'failed', assertionResults: [{ status: 'failed' }] }] }, 1)).toEqual({ passed: 3, failed: 1 });
-  });
-
-  it('count a file that could not be loaded as a failure', () => {
-    expect(countsOf({ numPassedTests: 1, numFailedTests: 0, testResults: [passing, { status: 'failed', assertionResults: [] }] }, 1)).toEqual({ passed: 1, failed: 1 });
-  });
-
-  it('never are without a failure when vitest failed', () => {
-    expect(countsOf({ numPassedTests: 1, numFailedTests: 0, testResults: [passing] }, 1)).toEqual({ passed: 1, failed: 1 });
-    expect(countsOf(undefined, 137)).toEqual({ passed: 0, failed: 1 });
-  });
-
-  it('add up over the tiers', () => {
-    expect(sum([{ passed: 1, failed: 0 }, { passed: 2, failed: 3 }])).toEqual({ passed: 3, failed: 3 });
   });
 });
