@@ -29,7 +29,10 @@ export interface ConsumerOptions {
 export interface Delivery {
   readonly table: TableName;
   readonly partition: number;
-  /** Empty where there were only markers of transactions: there is nothing to do but to let the position move. */
+  /**
+   * Empty where there were only markers of transactions: there is nothing to do but to let the position move. Their
+   * bytes are the handler's until it returns; then the memory is given back, and a view of it is empty without an error.
+   */
   readonly records: readonly ConsumedRecord[];
   /** To be committed once every record up to here is settled: behind the markers and aborted records that follow. */
   readonly nextOffset: string;

@@ -142,8 +142,7 @@ describe('a consumer', () => {
     const seen = new Seen<ConsumedRecord>();
     const consumer = bench.consumer(group());
     await consumer.start(collecting(consumer, seen));
-    // A small one may come twice: at least once is what is promised.
-    await seen.until((all) => new Set(all.map(({ key }) => key!.toString('hex'))).size === 3);
+    await seen.until((all) => all.length >= 3);
     expect(Math.max(...seen.items.map((record) => record.value!.length))).toBeGreaterThan(20 * 1024 * 1024);
   });
 

@@ -112,10 +112,10 @@ export class Seen<T> {
   }
 }
 
-/** A handler that collects records and commits at once. */
+/** A handler that collects copies of the records, whose own memory ends with it, and commits at once. */
 export function collecting(consumer: RecordConsumer, seen: Seen<ConsumedRecord>, deliveries = new Seen<Delivery>()) {
   return async (delivery: Delivery): Promise<void> => {
-    seen.add(...delivery.records);
+    seen.add(...delivery.records.map((record) => ({ ...record, key: Buffer.from(record.key), value: record.value && Buffer.from(record.value) })));
     await consumer.commit(delivery.table, delivery.partition, delivery.nextOffset);
     deliveries.add(delivery);
   };
