@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
 import { TABLES } from '../core/contracts.ts';
+import { crashPoint } from '../core/crash-point.ts';
 import { DifyEsError } from '../core/errors.ts';
 import { stateKeys, type ControlLog, type EpochRecord } from '../core/state.ts';
 import { readRetainedWal, readWatchedTables, type WatchedTable } from '../ops/watch/source-facts.ts';
@@ -101,6 +102,7 @@ async function watchWal(options: SourceWatchOptions, db: Queryable, samples: Wal
 async function giveUpSlot(options: SourceWatchOptions, db: Queryable, verdict: WalVerdict): Promise<never> {
   const { config, control, stopReader } = options;
   await requireBackfill(options, TABLES, { reason: 'slot-lost', ...(await positionNow(db, control)), reconcile: true });
+  crashPoint('stream.slot-loss-recorded');
   await stopReader();
   await dropWhenFree(db, config.postgres.slot);
   throw new DifyEsError('PG_SLOT_LOST', `WAL_BUDGET_ACTION=drop-slot: the slot held back ${Math.round(verdict.retainedBytes / 1048576)} MB and was dropped to save the disk`);

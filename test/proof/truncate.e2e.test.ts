@@ -40,7 +40,7 @@ async function endsOfTable(): Promise<string> {
 beforeAll(async () => {
   db = await pipeline.connect();
   await createDifySchema(db);
-  await loadDataset(db, { seed: 61, tenants: 1, runs: 30, nodesPerRun: 1, rowSize: 1800, months: ['2026-08'] });
+  await loadDataset(db, { seed: 61, tenants: 1, runs: 30, nodesPerRun: 1, rowSize: 1800, months: ['2026-08', '2026-09'] });
   await pipeline.verb(['setup']);
   [stream, sink] = await Promise.all([pipeline.start('stream'), pipeline.start('sink')]);
   await pipeline.verb(['migrate']);
@@ -73,6 +73,20 @@ it('a reader that was stopped while it applied one writes no tombstone behind th
   await zombie.kill9();
   expect(zombie.hasSaid('the truncation was applied')).toBe(false);
   expect(await endsOfTable()).toBe(before);
+  await pipeline.equal();
+});
+
+// Of two months, so of two indices: between the tombstones of the one and of the other, behind both, and behind the record of it.
+it.each([['stream.truncate-published', 1], ['stream.truncate-published', 2], ['stream.truncate-recorded', 1]] as const)('a reader that dies at %s, number %i, applies it from the beginning and takes no row that came after it', async (point, nth) => {
+  await stream.stop();
+  await db.query(MORE_LOGS);
+  await pipeline.drained();
+  await db.query(`TRUNCATE ${TABLE}`);
+  await db.query(MORE_LOGS);
+  const dies = pipeline.spawn(['stream'], { crashAt: { point, nth } });
+  expect([(await dies.ended).signal, dies.witness], dies.describe()).toEqual(['SIGKILL', point]);
+  stream = await pipeline.start('stream');
+  await stream.said('the truncation was applied');
   await pipeline.equal();
 });
 

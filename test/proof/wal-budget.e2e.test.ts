@@ -89,6 +89,9 @@ it('a transaction that somebody forgot holds WAL back: status gives its growth a
 
 it('with WAL_BUDGET_ACTION=drop-slot the reader gives the slot up, says what it means and what to run, and BACKFILL REQUIRED stays until that was done', async () => {
   await stream.stop();
+  const killed = pipeline.spawn(['stream'], { env: { WAL_BUDGET_ACTION: 'drop-slot' }, crashAt: { point: 'stream.slot-loss-recorded', nth: 1 } });
+  expect([(await killed.ended).signal, killed.witness], killed.describe()).toEqual(['SIGKILL', 'stream.slot-loss-recorded']);
+  expect(await status(), 'recorded before the slot goes').toMatchObject({ slot: {}, reasons: Array.from({ length: 4 }, () => 'slot-lost') });
   const reader = pipeline.spawn(['stream'], { env: { WAL_BUDGET_ACTION: 'drop-slot' } });
   expect((await reader.ended).code, reader.describe()).toBe(1);
   expect(reader.describe()).toMatch(/the slot held back \d+ MB and was dropped to save the disk/);

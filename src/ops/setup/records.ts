@@ -1,4 +1,5 @@
 import type { TableName } from '../../core/contracts.ts';
+import { crashPoint } from '../../core/crash-point.ts';
 import { formatLsn, type Lsn } from '../../core/lsn.ts';
 import { stateKeys, type BackfillRequired, type ControlLog, type EpochRecord, type PublishedRecord } from '../../core/state.ts';
 import { abandonRuns } from '../../pipeline/backfill/backfill.ts';
@@ -46,10 +47,13 @@ export async function recordSource({ control, recorded, observed, tables, nowLsn
     sinceLsn: formatLsn(nowLsn), sinceEpoch: epoch, reconcile: decision?.changed !== 'first', at: at.toISOString(),
   }));
   if (fresh.length > 0) await addRequired(control, fresh);
+  crashPoint('setup.required-recorded');
   // what they read before the slot began may have changed since, and nothing will tell
   if (news) await abandonRuns(control);
   if (news && observed) await control.put(stateKeys.epoch, epochRecord(decision, observed, at));
+  crashPoint('setup.epoch-recorded');
   for (const { table, oid } of due) await control.put(stateKeys.published(table), { oid, at: at.toISOString() } satisfies PublishedRecord);
+  crashPoint('setup.published-recorded');
   const reasons = due.length === 0 ? [] : news ? decision.reasons : [`not published until now: ${due.map(({ table }) => table).join(', ')}`];
   return { required: due.map(({ table }) => table), reasons, epoch: observed ? epoch : null };
 }

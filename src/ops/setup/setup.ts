@@ -60,6 +60,7 @@ export async function runSetup(config: Config, log: Logger, options: SetupOption
       const state = await openState();
       try {
         await pinLayout(kafka, names, state.control);
+        crashPoint('setup.layout-pinned');
         const recorded = await record(session, config, state);
         options.report({ step: 'records', subject: 'control topic', did: recorded.required.length > 0 ? 'done' : 'already', detail: recorded.reasons.join('; ') });
         const put = await ensureTemplates(client, await templatesInUse(client, templateSettings(config)));

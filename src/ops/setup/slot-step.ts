@@ -29,6 +29,7 @@ export async function dropUselessSlot(session: OpsSession, state: SourceState): 
   if (why === null) return [];
   requireIdle(state.slot!, 'it has to be made anew');
   await dropSlot(session.work, state.slot!.name);
+  crashPoint('setup.slot-dropped');
   return [{ step: 'slot', subject: state.slot!.name, did: 'done', detail: `dropped, since ${why}` }];
 }
 

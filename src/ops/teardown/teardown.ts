@@ -1,6 +1,7 @@
 import type { Client } from '@elastic/elasticsearch';
 import type { Logger } from 'pino';
 import type { Config } from '../../config/config.ts';
+import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import { connect, toPgError } from '../../pipeline/capture/pg-connection.ts';
 import type { KafkaClient } from '../../pipeline/kafka/client.ts';
@@ -97,8 +98,10 @@ async function removeFromKafka(kafka: KafkaClient, { kafka: { topicPrefix, group
     const present = new Set(await admin.listTopics());
     const topics = topicNames(topicPrefix).all.filter((topic) => present.has(topic));
     if (topics.length > 0) await admin.deleteTopics({ topics });
+    crashPoint('teardown.topics-deleted');
     const hasGroup = (await admin.listGroups()).groups.some(({ groupId }) => groupId === group);
     if (hasGroup) await admin.deleteGroups([group]);
+    crashPoint('teardown.group-deleted');
     return [
       { step: 'topics', subject: `${topicPrefix}.cdc.*`, did: topics.length > 0 ? 'done' : 'already', detail: topics.length > 0 ? `${topics.length} deleted${letters > 0 ? `; ${describeLetters(letters)} gone with them` : ''}` : '' },
       { step: 'group', subject: group, did: hasGroup ? 'done' : 'already', detail: hasGroup ? 'deleted' : '' },
@@ -111,5 +114,6 @@ async function removeOurTemplates(client: Client, config: Config): Promise<StepR
   const states = await templateStates(client, templates);
   const present = templates.filter(({ name }) => states.get(name) !== 'absent');
   await removeTemplates(client, present);
+  crashPoint('teardown.templates-removed');
   return { step: 'templates', subject: `${config.elasticsearch.indexPrefix}-cdc-*-template`, did: present.length > 0 ? 'done' : 'already', detail: present.length > 0 ? `${present.length} removed` : '' };
 }

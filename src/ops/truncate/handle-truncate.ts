@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RowRecord, TableName } from '../../core/contracts.ts';
+import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import { formatLsn } from '../../core/lsn.ts';
 import type { RowKey } from '../../core/row-key.ts';
@@ -33,6 +34,7 @@ export async function handleTruncate(options: TruncateContext, truncation: Trunc
   if (policy === 'apply') log.warn({ table, deleted }, 'the truncation was applied');
   const record: TruncateRecord = { table, lsn: formatLsn(truncation.commitLsn), policy, applied: policy === 'apply', at: new Date().toISOString() };
   await recordDurably({ control, log, signal }, stateKeys.truncate(table, record.lsn), record);
+  crashPoint('stream.truncate-recorded');
 }
 
 async function apply(options: TruncateContext, { table, commitLsn, commitTimeMs, publish }: Truncation): Promise<number> {
@@ -48,6 +50,7 @@ async function apply(options: TruncateContext, { table, commitLsn, commitTimeMs,
     // By the reader's own writer: the look took long, and whoever took the slot over meanwhile may have written rows
     // since, behind which no tombstone of this moment may land. Its begin has fenced us then.
     await publish((transaction) => transaction.send(records));
+    crashPoint('stream.truncate-published');
     deleted += keys.length;
   }
   return deleted;

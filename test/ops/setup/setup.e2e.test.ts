@@ -3,7 +3,7 @@ import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../../src/config/config.ts';
 import { TABLES } from '../../../src/core/contracts.ts';
-import type { CrashPoint } from '../../../src/core/crash-point.ts';
+import { CRASH_POINTS, type CrashPoint } from '../../../src/core/crash-point.ts';
 import { parseLsn } from '../../../src/core/lsn.ts';
 import { stateKeys, type BackfillRequired, type ControlLog, type EpochRecord } from '../../../src/core/state.ts';
 import { openControlLog } from '../../../src/pipeline/kafka/control-log.ts';
@@ -85,7 +85,8 @@ async function expectSetUp(reason: BackfillRequired['reason']): Promise<void> {
 /** Each run goes on where the one before was killed, up to its own point: every point, and the first and last table. */
 const SETUP_POINTS: readonly (readonly [CrashPoint, number])[] = [
   ['setup.index-created', 1], ['setup.identity-set', 1], ['setup.index-created', 3], ['setup.identity-set', 1],
-  ['setup.publication-created', 1], ['setup.slot-created', 1], ['setup.topics-created', 1], ['setup.templates-put', 1],
+  ['setup.publication-created', 1], ['setup.slot-created', 1], ['setup.topics-created', 1], ['setup.layout-pinned', 1],
+  ['setup.required-recorded', 1], ['setup.epoch-recorded', 1], ['setup.published-recorded', 1], ['setup.templates-put', 1],
 ];
 
 describe('setup', () => {
@@ -99,6 +100,17 @@ describe('setup', () => {
     await pipeline.verb(['setup']);
     await db.query('SELECT pg_drop_replication_slot($1)', [here.slot]);
     await kill(['setup'], 'setup.slot-created');
+    await pipeline.verb(['setup']);
+    await expectSetUp('slot-created');
+  });
+
+  test('a slot that lost its publication is made anew, also when setup is killed at any step of it, and the backfill is required', async () => {
+    await pipeline.verb(['setup']);
+    await withControl(async (control) => {
+      for (const table of TABLES) await control.remove(stateKeys.required(table));
+    });
+    await db.query(`DROP PUBLICATION ${here.publication}`);
+    for (const point of ['setup.slot-dropped', 'setup.publication-created', 'setup.slot-created', 'setup.required-recorded', 'setup.epoch-recorded'] as const) await kill(['setup'], point);
     await pipeline.verb(['setup']);
     await expectSetUp('slot-created');
   });
@@ -148,11 +160,19 @@ describe('setup', () => {
 const TEARDOWN_POINTS: readonly (readonly [CrashPoint, number])[] = [
   ['teardown.publication-dropped', 1], ['teardown.slot-dropped', 1], ['teardown.identity-restored', 1], ['teardown.index-dropped', 1],
   ['teardown.identity-restored', 3], ['teardown.index-dropped', 1],
+  ['teardown.topics-deleted', 1], ['teardown.group-deleted', 1], ['teardown.templates-removed', 1],
 ];
+
+test('every crash point of setup and teardown has its test', () => {
+  const tested: readonly CrashPoint[] = [...SETUP_POINTS, ...TEARDOWN_POINTS].map(([point]) => point);
+  expect([...new Set([...tested, 'setup.slot-dropped'])].sort()).toEqual(CRASH_POINTS.filter((point) => /^(setup|teardown)\./.test(point)).sort());
+});
 
 describe('teardown', () => {
   test('killed after each of its steps in turn, it is made good by the next run', async () => {
     await pipeline.verb(['setup']);
+    // So that there is a group.
+    await (await pipeline.start('sink')).stop();
     for (const [point, nth] of TEARDOWN_POINTS) await kill(['teardown'], point, nth);
     await pipeline.verb(['teardown']);
     expect(await sourceShape(db, here)).toEqual({ identities: Object.fromEntries(TABLES.map((table) => [table, 'default'])), indexes: [], published: [], slots: [] });
