@@ -13,7 +13,7 @@ export const CRASH_POINTS = [
   'stream.truncate-published', 'stream.truncate-recorded', 'stream.slot-loss-recorded',
   'sink.bulk-sent', 'sink.bulk-answered', 'sink.offset-committed', 'sink.dead-letter-sent', 'sink.relaxed-index-made', 'sink.relaxed-put-back',
   'setup.slot-dropped', 'setup.index-created', 'setup.identity-set', 'setup.publication-created', 'setup.slot-created', 'setup.topics-created',
-  'setup.layout-pinned', 'setup.required-recorded', 'setup.epoch-recorded', 'setup.published-recorded', 'setup.templates-put',
+  'setup.layout-pinned', 'setup.required-recorded', 'setup.published-recorded', 'setup.epoch-recorded', 'setup.templates-put',
   'teardown.publication-dropped', 'teardown.slot-dropped', 'teardown.identity-restored', 'teardown.index-dropped',
   'teardown.topics-deleted', 'teardown.group-deleted', 'teardown.templates-removed',
   'cleanup.compared', 'cleanup.drained', 'cleanup.announced', 'cleanup.deleted', 'cleanup.recorded',

@@ -78,9 +78,8 @@ it('a reader that was stopped while it applied one writes no tombstone behind th
 
 // Of two months, so of two indices: between the tombstones of the one and of the other, behind both, and behind the record of it.
 it.each([['stream.truncate-published', 1], ['stream.truncate-published', 2], ['stream.truncate-recorded', 1]] as const)('a reader that dies at %s, number %i, applies it from the beginning and takes no row that came after it', async (point, nth) => {
-  await stream.stop();
-  await db.query(MORE_LOGS);
   await pipeline.drained();
+  await stream.stop();
   await db.query(`TRUNCATE ${TABLE}`);
   await db.query(MORE_LOGS);
   const dies = pipeline.spawn(['stream'], { crashAt: { point, nth } });

@@ -35,7 +35,8 @@ export interface Recorded {
  *
  * Decided by comparing server and records and not by what this run did, so that a kill between the slot and its record
  * is made good by the next run: a slot that was just created stands above everything that was ever confirmed. What must
- * be read comes first; recorded the other way round, a kill in between would forget it.
+ * be read comes first; recorded the other way round, a kill in between would forget it. The epoch comes last: without it
+ * the next run finds the same news and says the same of it.
  */
 export async function recordSource({ control, recorded, observed, tables, nowLsn, at }: Recording): Promise<Recorded> {
   const decision = observed ? decideEpoch(recorded, observed) : null;
@@ -50,10 +51,10 @@ export async function recordSource({ control, recorded, observed, tables, nowLsn
   crashPoint('setup.required-recorded');
   // what they read before the slot began may have changed since, and nothing will tell
   if (news) await abandonRuns(control);
-  if (news && observed) await control.put(stateKeys.epoch, epochRecord(decision, observed, at));
-  crashPoint('setup.epoch-recorded');
   for (const { table, oid } of due) await control.put(stateKeys.published(table), { oid, at: at.toISOString() } satisfies PublishedRecord);
   crashPoint('setup.published-recorded');
+  if (news && observed) await control.put(stateKeys.epoch, epochRecord(decision, observed, at));
+  crashPoint('setup.epoch-recorded');
   const reasons = due.length === 0 ? [] : news ? decision.reasons : [`not published until now: ${due.map(({ table }) => table).join(', ')}`];
   return { required: due.map(({ table }) => table), reasons, epoch: observed ? epoch : null };
 }

@@ -90,17 +90,22 @@ describe('cutover', () => {
 
   it('sees a template of the tenant that another version has put, and setup and a sink put it anew', async () => {
     const name = `${here.indexPrefix}-cdc-workflow-app-logs-${tenant}-template`;
-    const { index_templates: [before] } = await elastic<{ index_templates: { index_template: { template: { mappings: { properties: Record<string, unknown> } } } }[] }>(`/_index_template/${name}`);
+    interface Template { template: { mappings: { properties: Record<string, unknown> } } }
+    // Elasticsearch 9 also says when it was put, and does not take that back.
+    const now = async (): Promise<Template> => {
+      const { index_templates: [found] } = await elastic<{ index_templates: { index_template: Template }[] }>(`/_index_template/${name}`);
+      return Object.fromEntries(Object.entries(found!.index_template).filter(([key]) => !/^(created|modified)_date/.test(key))) as unknown as Template;
+    };
+    const before = await now();
     const makeOld = async (): Promise<void> => {
-      const old = structuredClone(before!.index_template);
+      const old = structuredClone(before);
       delete old.template.mappings.properties['created_from'];
       expect(await elastic(`/_index_template/${name}`, { method: 'PUT', body: JSON.stringify(old) })).toEqual({ acknowledged: true });
     };
-    const now = async (): Promise<unknown> => (await elastic<{ index_templates: unknown[] }>(`/_index_template/${name}`)).index_templates[0];
 
     await makeOld();
     expect(noes(await cutover(1, '--tenant-id', tenant))).toEqual(['mapping']);
-    expect(await pipeline.verb(['check'])).toContain(`${name} differs from the configuration`);
+    expect(await pipeline.verb(['check'], 1)).toContain(`${name} differs from the configuration`);
     await pipeline.verb(['setup']);
     expect(await now()).toEqual(before);
 

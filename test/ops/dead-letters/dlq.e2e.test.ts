@@ -22,6 +22,8 @@ let tenant: string;
 let month: string;
 let run: Program;
 
+/** When the oldest open letter was parked, as `status` has it. */
+const oldest = async (): Promise<string> => JSON.parse(await pipeline.verb(['status', '--json'])).letters.value.groups[0].oldestOpen as string;
 interface List { open: number; groups: { cause: string; table: string; open: number; accepted: number; redriven: number }[]; letters: { id: string; cause: string; rowId: string; attempts: number }[] }
 const list = async (...more: string[]): Promise<List> => JSON.parse(await pipeline.verb(['dlq', 'list', '--json', ...more])) as List;
 const redrive = async (code: number, ...more: string[]): Promise<Record<string, number>> => JSON.parse(await pipeline.verb(['dlq', 'redrive', '--json', ...more], code)) as Record<string, number>;
@@ -52,6 +54,7 @@ afterAll(async () => {
 describe('dead letters', () => {
   it('keep what Elasticsearch refuses, with cause, key and version, and show no value unless asked', async () => {
     await pipeline.verb(['setup']);
+    const began = new Date().toISOString();
     // a month whose index somebody made by hand, with a type that no run fits
     expect(await elastic('PUT', `/${month}`, { mappings: { properties: { status: { type: 'integer' } } } })).toBe(200);
     run = await pipeline.start('run');
@@ -68,14 +71,19 @@ describe('dead letters', () => {
     expect(shown).not.toContain('triggered_from');
     expect(JSON.parse(await pipeline.verb(['dlq', 'show', id, '--value', '--json']))).toMatchObject({ value: { id: rowId, version: name } });
     await pipeline.verb(['dlq', 'show', '0:999999'], 2);
+    const inOrder = [began, await oldest(), new Date().toISOString()];
+    expect([...inOrder].sort()).toEqual(inOrder);
+    expect(await pipeline.verb(['status'])).toMatch(/oldest open[^]*refused.* \d+ s/);
   });
 
   it('stay, with their attempts counted, when they are refused again', async () => {
     const { open } = await list();
+    const parked = await oldest();
     expect(await redrive(1)).toMatchObject({ seen: open, failed: open, applied: 0 });
     const after = await list();
     expect(after.open).toBe(open);
     expect(after.letters.map(({ attempts }) => attempts)).toEqual(after.letters.map(() => 1));
+    expect(await oldest()).toBe(parked);
   });
 
   it('never take a document back in time, nor bring a deleted one back after Elasticsearch has forgotten the delete', async () => {

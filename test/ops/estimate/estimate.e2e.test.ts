@@ -44,6 +44,8 @@ async function counted(table: TableName, condition: string): Promise<Counted[]> 
 /** Everything that a writer would leave behind on one of the three servers. */
 async function traces(): Promise<unknown> {
   const of = async (sql: string): Promise<unknown[]> => (await db.query<Record<string, unknown>>(sql)).rows;
+  // What was written before counts only once it is refreshed.
+  await fetch(`${here.elasticsearchUrl}/${here.indexPrefix}-*/_refresh`, { method: 'POST' });
   const elastic = async (path: string): Promise<unknown> => (await fetch(`${here.elasticsearchUrl}${path}`)).json();
   return {
     relations: await of(`SELECT oid::text, relname, relfilenode::text, relreplident FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1`),
