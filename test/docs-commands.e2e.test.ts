@@ -93,7 +93,7 @@ it.each(commands)('%s', async (command) => {
   }
   const { code } = await program.ended;
   const expected = SAYS_NO.some(([pattern]) => pattern.test(args.join(' '))) ? 1 : 0;
-  if (code !== expected) throw new Error(`${command} ended with ${code} instead of ${expected}\n${program.describe(40)}`);
+  if (code !== expected) throw new Error(`${command} ended with ${code} instead of ${expected}\n${program.stdout}\n${program.describe()}`);
 });
 
 it('every exception is one of a command that the documents have', () => {

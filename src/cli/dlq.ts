@@ -112,10 +112,11 @@ async function rowOf({ state }: Platform, { table, value }: StoredLetter): Promi
 }
 
 async function accept({ out }: VerbContext, letters: DeadLetters, { ids, why }: DlqFlags): Promise<Answer> {
+  const found: StoredLetter[] = [];
   // all are looked for before the first is recorded
-  for (const id of ids) await existing(letters, id);
-  for (const id of ids) await letters.settle(id, 'accepted', why);
-  out.line(`${formatCount(ids.length)} accepted: their rows stay out, and validate and cutover count them so`);
+  for (const id of ids) found.push(await existing(letters, id));
+  for (const letter of found) await letters.accept(letter, why);
+  out.line(`${formatCount(ids.length)} accepted: their rows stay out, and validate and cutover count them so, also when they are parked again`);
   out.result({ accepted: ids, why });
   return 0;
 }

@@ -1,4 +1,4 @@
-import type { TableName } from './contracts.ts';
+import type { DeadLetterCause, TableName } from './contracts.ts';
 
 /*
  * What the program remembers. The control topic holds it: one partition, compacted, key → JSON; LSNs and versions are
@@ -195,9 +195,12 @@ export interface WriterRecord {
   readonly at: string;
 }
 
-/** What a person decided about one dead letter (`dlq accept`). */
-export interface LetterRecord {
-  readonly state: 'accepted' | 'redriven';
+/** A person's decision that a row stays out (`dlq accept`), under the letter that was looked at. */
+export interface AcceptedRecord {
+  /** `table/id`; null where the letter names no row, so that the decision is of this letter alone. */
+  readonly row: string | null;
+  /** A letter of the row with another cause is a new question. */
+  readonly cause: DeadLetterCause;
   readonly why: string;
   readonly at: string;
 }

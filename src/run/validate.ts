@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
 import type { Publisher, TableName } from '../core/contracts.ts';
 import { DifyEsError } from '../core/errors.ts';
-import { stateKeys, type BackfillRequired, type ControlLog, type LetterRecord } from '../core/state.ts';
+import { stateKeys, type BackfillRequired, type ControlLog } from '../core/state.ts';
 import { Documents } from '../ops/validate/documents.ts';
 import { expectedDocuments } from '../ops/validate/expected.ts';
 import { boundariesFrom, type Boundaries } from '../ops/validate/expectations.ts';
@@ -12,7 +12,7 @@ import { Source } from '../ops/validate/source.ts';
 import { validate, type ValidateProgress, type ValidateRequest, type Validation } from '../ops/validate/validate.ts';
 import { connect } from '../pipeline/capture/pg-connection.ts';
 import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
-import { openDeadLetters } from '../pipeline/kafka/dead-letters.ts';
+import { acceptedOf } from '../pipeline/kafka/dead-letters.ts';
 import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
 import { pgTarget } from './connections.ts';
@@ -82,24 +82,12 @@ async function drainFirst(drainer: Drainer, log: Logger): Promise<DifyEsError | 
   }
 }
 
-/** What may differ on purpose, read from the control topic; the rows of accepted letters from the dead-letter topic. */
-export async function knownBoundaries(config: Config, { kafka, names, state }: Platform): Promise<Boundaries> {
+/** What may differ on purpose, read from the control topic. */
+export async function knownBoundaries(config: Config, { state }: Pick<Platform, 'state'>): Promise<Boundaries> {
   const { control } = state;
   await control.refresh();
   requireSameDeletePolicy(control, config.postgres.deletePolicy);
-  const accepted = new Set<string>();
-  const ids = control.entries<LetterRecord>(stateKeys.letter('')).filter(([, record]) => record.state === 'accepted').map(([key]) => key.slice(stateKeys.letter('').length));
-  if (ids.length > 0) {
-    const letters = await openDeadLetters(kafka, names, control);
-    try {
-      for (const id of ids) {
-        const letter = await letters.get(id);
-        if (letter?.key) accepted.add(`${letter.table}/${letter.key.id}`);
-      }
-    } finally {
-      await letters.close();
-    }
-  }
+  const accepted = new Set(acceptedOf(control).flatMap(({ row }) => row ?? []));
   return boundariesFrom(control, { prefix: config.elasticsearch.indexPrefix, deletePolicy: config.postgres.deletePolicy, accepted });
 }
 

@@ -1,5 +1,5 @@
 import type { DeadLetter, DeadLetterCause, TableName } from '../../core/contracts.ts';
-import { type ControlLog, type LetterRecord, type LetterRunsRecord, stateKeys } from '../../core/state.ts';
+import { type AcceptedRecord, type ControlLog, type LetterRunsRecord, stateKeys } from '../../core/state.ts';
 import { createIdempotentWriter } from './idempotent-writer.ts';
 import type { KafkaClient } from './kafkajs.ts';
 import { letterRecord, type ParkedLetter, parseLetter } from './letter-format.ts';
@@ -10,7 +10,7 @@ import type { TopicNames } from './topics.ts';
 /** A letter as it lies on the topic. `id` is `partition:offset`, which never changes. */
 export interface StoredLetter extends ParkedLetter {
   readonly id: string;
-  readonly state: 'open' | LetterRecord['state'];
+  readonly state: 'open' | 'accepted' | 'redriven';
   /** Redrives that failed. */
   readonly attempts: number;
 }
@@ -31,8 +31,11 @@ export interface DeadLetters {
   /** Undefined when there is no such letter. */
   get(id: string): Promise<StoredLetter | undefined>;
   groups(): Promise<LetterGroup[]>;
-  /** Records a person's decision about a letter; the letter itself stays where it is. */
-  settle(id: string, state: LetterRecord['state'], why: string): Promise<void>;
+  /**
+   * Records that the letter's row stays out. The letter stays where it is; those of the same row and cause count as
+   * accepted too, also when a replay or a backfill parks the row once more.
+   */
+  accept(letter: StoredLetter, why: string): Promise<void>;
   /** Records the outcome of a redrive, many letters in one record: settled, or failed once more and still open. */
   tried(outcomes: ReadonlyMap<string, 'redriven' | 'failed'>): Promise<void>;
   close(): Promise<void>;
@@ -51,11 +54,12 @@ export async function openDeadLetters(kafka: KafkaClient, names: TopicNames, con
   };
 
   async function* slices(from: bigint, to: bigint): AsyncGenerator<readonly StoredLetter[]> {
+    const accepted = new Set(acceptedOf(control).flatMap(({ row, cause }) => (row === null ? [] : `${cause}/${row}`)));
     for await (const messages of readRange(reader, names.dlq, PARTITION, from, to)) {
       yield messages.flatMap((message) => {
         const letter = parseLetter(message.headers, message.value);
         const id = `${PARTITION}:${message.offset}`;
-        return letter ? [{ ...letter, id, ...stateOf(control, id) }] : [];
+        return letter ? [{ ...letter, id, ...stateOf(control, accepted, letter, id) }] : [];
       });
     }
   }
@@ -80,7 +84,7 @@ export async function openDeadLetters(kafka: KafkaClient, names: TopicNames, con
       for await (const slice of letters()) for (const letter of slice) count(groups, letter);
       return [...groups.values()].sort((a, b) => b.open - a.open || (a.cause < b.cause ? -1 : 1));
     },
-    settle: (id, state, why) => control.put(stateKeys.letter(id), { state, why, at: new Date().toISOString() } satisfies LetterRecord),
+    accept: (letter, why) => control.put(stateKeys.letter(letter.id), { row: rowOf(letter), cause: letter.cause, why, at: new Date().toISOString() } satisfies AcceptedRecord),
     async tried(outcomes) {
       for (const [stretch, ids] of Map.groupBy(outcomes.keys(), (id) => stretchOf(offsetOf(id)))) {
         const key = stateKeys.letterRuns(stretch);
@@ -96,12 +100,19 @@ export async function openDeadLetters(kafka: KafkaClient, names: TopicNames, con
 const offsetOf = (id: string): number => Number(id.slice(id.indexOf(':') + 1));
 const failures = (state: RunState | undefined): number => (typeof state === 'number' ? state : 0);
 
+const rowOf = ({ table, key }: ParkedLetter): string | null => (key === null ? null : `${table}/${key.id}`);
+
+/** What people have accepted, in no order. */
+export function acceptedOf(control: ControlLog): AcceptedRecord[] {
+  return control.entries<AcceptedRecord>(stateKeys.letter('')).map(([, record]) => record);
+}
+
 /** A person's decision counts for more than what a redrive did. */
-function stateOf(control: ControlLog, id: string): Pick<StoredLetter, 'state' | 'attempts'> {
+function stateOf(control: ControlLog, accepted: ReadonlySet<string>, letter: ParkedLetter, id: string): Pick<StoredLetter, 'state' | 'attempts'> {
   const offset = offsetOf(id);
   const tried = stateAt(control.get<LetterRunsRecord>(stateKeys.letterRuns(stretchOf(offset)))?.runs ?? [], offset);
-  const decided = control.get<LetterRecord>(stateKeys.letter(id))?.state;
-  return { state: decided ?? (tried === 'redriven' ? tried : 'open'), attempts: failures(tried) };
+  const isAccepted = control.get(stateKeys.letter(id)) !== undefined || accepted.has(`${letter.cause}/${rowOf(letter)}`);
+  return { state: isAccepted ? 'accepted' : tried === 'redriven' ? tried : 'open', attempts: failures(tried) };
 }
 
 function count(groups: Map<string, LetterGroup>, { cause, table, state, at }: StoredLetter): void {

@@ -141,6 +141,10 @@ describe('dead letters', () => {
     await pipeline.verb(['dlq', 'accept', letter!.id], 2);
     await pipeline.verb(['dlq', 'accept', letter!.id, '--why', 'a test row']);
     expect(await list()).toMatchObject({ open: 0 });
+    // parked once more, and still no question
+    await pipeline.verb(['migrate', '--data-type', 'app_logs']);
+    await pipeline.drained();
+    expect((await list('--cause', 'no-month')).groups).toMatchObject([{ open: 0, accepted: 2 }]);
     const report = JSON.parse(await pipeline.verb(['validate', '--full', '--json'])) as object;
     expect(report).toMatchObject({ verdict: 'equal', apart: { accepted: 1 } });
   });

@@ -225,7 +225,7 @@ describe('the topics on the brokers', () => {
 });
 
 describe('dead letters', () => {
-  it('are listed by cause, found by id and settled on the control topic', async () => {
+  it('are listed by cause, found by id and accepted on the control topic, all of one row and cause at once', async () => {
     const { createLetterWriter, openDeadLetters } = await import('../../../src/pipeline/kafka/dead-letters.ts');
     const bench = benchFor(shared);
     const control = await bench.control();
@@ -242,9 +242,10 @@ describe('dead letters', () => {
     const first = await letters.get(all[0]!.id);
     expect(first).toMatchObject({ ...letter, state: 'open' });
     expect(first!.value!.equals(value)).toBe(true);
-    await letters.settle(all[0]!.id, 'accepted', 'a test row');
+    await letters.accept(all[0]!, 'a test row');
     expect((await letters.get(all[0]!.id))?.state).toBe('accepted');
-    expect((await letters.groups())[0]).toMatchObject({ cause: 'refused', open: 2, accepted: 1, redriven: 0 });
+    await writer.park([letter, { ...letter, key: row('another-id', '').key }]);
+    expect(await letters.groups()).toMatchObject([{ cause: 'refused', open: 1, accepted: 4, redriven: 0 }, { cause: 'row-gone', open: 1, accepted: 0 }]);
     for (const id of ['0:999999', '1:0', 'nonsense', '0:-1', '']) expect(await letters.get(id)).toBeUndefined();
   });
 });
