@@ -19,8 +19,11 @@ export interface LatencyResult {
   readonly rate: number;
   /** What the writer reached: on a busy machine it may not keep up. */
   readonly reached: number;
+  /** Of the indices: as the program makes them, or as `cutover --prepare` sets it. A search sees nothing before it. */
+  readonly refresh: 'default' | '1s';
   readonly get: Spread;
-  readonly search: Spread;
+  /** Null where the interval would be all that is measured. */
+  readonly search: Spread | null;
   readonly usages: Usages;
 }
 
@@ -35,19 +38,20 @@ const WARM_UP_SECONDS = 15;
 const GIVE_UP_MS = 60_000;
 
 /** Single-row commits at a steady rate, and how long after each watched commit the document is there. */
-export async function latency(installation: Installation, rate: number, seconds: number, seed: number): Promise<LatencyResult> {
+export async function latency(installation: Installation, refresh: LatencyResult['refresh'], rate: number, seconds: number, seed: number): Promise<LatencyResult> {
   await installation.setup();
   const [stream, sinks] = await Promise.all([installation.pipeline.start('stream'), installation.startSinks()]);
   const pool = new pg.Pool({ ...settingsFrom(installation.pipeline.env).pg, max: CONNECTIONS });
   const rows = makeRows(installation, (seconds + WARM_UP_SECONDS) * rate, seed);
   const warmUp = rows.splice(0, WARM_UP_SECONDS * rate);
   try {
-    await write(installation, pool, warmUp, rate);
+    const searched = refresh === '1s';
+    await write(installation, pool, warmUp, rate, searched);
     const meter = installation.meter();
     meter.program('stream', stream.pid);
     for (const { pid } of sinks) meter.program('sink', pid);
-    const { gets, searches, took } = await write(installation, pool, rows, rate);
-    return { rate, reached: rows.length / took, get: spreadOf(gets), search: spreadOf(searches), usages: meter.stop() };
+    const { gets, searches, took } = await write(installation, pool, rows, rate, searched);
+    return { rate, reached: rows.length / took, refresh, get: spreadOf(gets), search: searched ? spreadOf(searches) : null, usages: meter.stop() };
   } finally {
     await pool.end();
   }
@@ -59,7 +63,7 @@ interface Watched {
   readonly took: number;
 }
 
-async function write(installation: Installation, pool: pg.Pool, rows: readonly TextRow[], rate: number): Promise<Watched> {
+async function write(installation: Installation, pool: pg.Pool, rows: readonly TextRow[], rate: number, searched: boolean): Promise<Watched> {
   const [gets, searches, open]: [number[], number[], Promise<void>[]] = [[], [], []];
   const [getEvery, searchEvery] = [Math.max(1, Math.round(rate / GETS_PER_SECOND)), Math.max(1, Math.round(rate / SEARCHES_PER_SECOND))];
   const began = performance.now();
@@ -79,7 +83,7 @@ async function write(installation: Installation, pool: pg.Pool, rows: readonly T
     lastCommit = Math.max(lastCommit, committed);
     await Promise.all([
       ...(n % getEvery === 0 ? [watch(() => isReadable(installation, row), GET_EVERY_MS).then((at) => gets.push(at - committed))] : []),
-      ...(n % searchEvery === 0 ? [watch(() => isFound(installation, row), SEARCH_EVERY_MS).then((at) => searches.push(at - committed))] : []),
+      ...(searched && n % searchEvery === 0 ? [watch(() => isFound(installation, row), SEARCH_EVERY_MS).then((at) => searches.push(at - committed))] : []),
     ]);
   }
 }

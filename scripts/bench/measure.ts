@@ -71,9 +71,13 @@ export async function measureSize(ground: Ground, rows: number, live: boolean, s
       say(`catch-up ${n + 1}: ${rate(catchUps[n]!)}`);
     }
     const latencies: LatencyResult[] = [];
-    for (const [n, writes] of (live ? options.rates : []).entries()) {
-      latencies.push(await alone((installation) => latency(installation, writes, options.seconds, SEED + 100 + n), { ELASTICSEARCH_INDEX_REFRESH: '1s' }));
-      say(`latency at ${writes} writes/s: p50 ${latencies[n]!.get.p50.toFixed(1)} ms by GET`);
+    for (const refresh of live ? (['default', '1s'] as const) : []) {
+      for (const writes of options.rates) {
+        const settings = refresh === 'default' ? {} : { ELASTICSEARCH_INDEX_REFRESH: refresh };
+        const found = await alone((installation) => latency(installation, refresh, writes, options.seconds, SEED + 100 + latencies.length), settings);
+        latencies.push(found);
+        say(`latency at ${writes} writes/s, refresh interval ${refresh}: p50 ${found.get.p50.toFixed(1)} ms by GET`);
+      }
     }
     say('raw _bulk once more, every setting');
     return { rows: data.rows, textBytes: data.bytes, before, pairs, catchUps, latencies, after: await sweep(prepared, file, options.sweep) };

@@ -77,9 +77,13 @@ function sweepLine(name: string, results: SizeResult['before']): string {
 }
 
 function describeLatencies({ latencies }: SizeResult): string {
-  const table = new Table({ head: ['commit until', 'writes/s', 'reached', 'samples', 'p50 ms', 'p99 ms', 'max ms'], style: { head: [], border: [] } });
-  for (const { rate, reached, get, search } of latencies) {
-    for (const [name, { samples, p50, p99, max }] of [['GET', get], ['search', search]] as const) table.push([name, rate, reached.toFixed(0), samples, p50.toFixed(1), p99.toFixed(1), max.toFixed(1)]);
+  const table = new Table({ head: ['commit until', 'refresh interval', 'writes/s', 'reached', 'samples', 'p50 ms', 'p99 ms', 'max ms'], style: { head: [], border: [] } });
+  for (const { rate, reached, refresh, get, search } of latencies) {
+    for (const [name, spread] of [['GET', get], ['search', search]] as const) {
+      if (spread === null) continue;
+      const { samples, p50, p99, max } = spread;
+      table.push([name, refresh, rate, reached.toFixed(0), samples, p50.toFixed(1), p99.toFixed(1), max.toFixed(1)]);
+    }
   }
   return table.toString();
 }
