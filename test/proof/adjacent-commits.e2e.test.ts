@@ -20,7 +20,7 @@ const PAUSE_MS = 50;
 /** Each row is a batch of its own, so that what is confirmed ends anywhere among the commits. */
 const ROW_BY_ROW = { STREAM_BATCH_BYTES: '1B' };
 /** Enough to meet many a pair; a server that makes none at all ends the test. */
-const KILLS = { least: 10, most: 150 };
+const KILLS = { least: 10, most: 60 };
 let db: pg.Client;
 let writers: pg.Client[] = [];
 
