@@ -28,7 +28,7 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     projects: [
       // What has no servers has no state outside of itself either: a process for each file would load the same modules anew.
-      { test: { ...common, name: 'pure', isolate: false, include: ['test/**/*.test.ts'], exclude: SERVER_TIERS.map((tier) => `test/**/*.${tier}.test.ts`), testTimeout: 60_000 } },
+      { test: { ...common, name: 'pure', isolate: false, maxConcurrency: 20, include: ['test/**/*.test.ts'], exclude: SERVER_TIERS.map((tier) => `test/**/*.${tier}.test.ts`), testTimeout: 60_000 } },
       ...SERVER_TIERS.map((tier, order) => ({
         test: {
           ...common,
