@@ -5,8 +5,9 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
  * vitest knows that by itself only from an earlier run, which a fresh clone has not had.
  */
 export const LONGEST: readonly string[] = [
-  'proof/crash-points', 'validate/live', 'validate/validate', 'dead-letters/dlq', 'proof/workload', 'cutover/cutover', 'proof/lies', 'proof/lying-kafka', 'cleanup-pg/kills',
-  'cleanup-pg/cleanup', 'proof/wal-budget', 'proof/zombies', 'setup/setup', 'docs-commands', 'replay/replay', 'proof/source-lost', 'proof/memory', 'proof/path', 'proof/kafka-lost', 'telemetry/telemetry',
+  'proof/crash-points', 'proof/workload', 'proof/kafka-lost', 'proof/several', 'cutover/cutover', 'cleanup-pg/cleanup', 'validate/live', 'validate/validate', 'proof/lies', 'proof/zombies', 'setup/setup',
+  'proof/source-lost', 'dead-letters/dlq', 'docs-commands', 'replay/replay', 'proof/truncate', 'proof/relaxed', 'proof/path', 'proof/wal-budget', 'telemetry/telemetry', 'cleanup-pg/kills', 'proof/memory',
+  'proof/lying-kafka', 'proof/source-outgrown', 'proof/adjacent-commits', 'validate/surplus',
 ];
 
 const placeOf = ({ moduleId }: TestSpecification): number => {
