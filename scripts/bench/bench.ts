@@ -9,6 +9,7 @@ import type { Ground } from './installation.ts';
 import { measureSize, type SizeResult } from './measure.ts';
 import { readOptions, USAGE, type BenchOptions } from './options.ts';
 import { describeGrowth, describeSize, figuresOf, limitOf } from './report.ts';
+import { startSlow, type SlowElasticsearch } from './slow.ts';
 
 const SCALES = [1, 3, 10];
 
@@ -22,11 +23,14 @@ async function main(args: readonly string[]): Promise<void> {
   // Servers outlive whoever started them, and one that is only just starting is not known to `down` yet.
   const stopAll = (): Promise<void> => starting.then(() => undefined, () => undefined).then(() => down(options.dir, () => {}));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stopAll().finally(() => process.exit(1)));
+  let slow: SlowElasticsearch | undefined;
   try {
     const servers = await starting;
+    const esUrl = servers.find(({ kind }) => kind === 'es')!.url;
+    if (options.answerDelayMs > 0) slow = await startSlow(esUrl, options.answerDelayMs);
     const sizes = options.scale ? SCALES.map((scale) => options.rows * scale) : [options.rows];
     const results: SizeResult[] = [];
-    for (const rows of sizes) results.push(await measureSize(groundOf(options, servers, rows), rows, !options.scale, say));
+    for (const rows of sizes) results.push(await measureSize(groundOf(options, servers, slow?.url ?? esUrl, rows), rows, !options.scale, say));
     for (const result of results) say(`\n${describeSize(result)}`);
     if (results.length > 1) say(`\n${describeGrowth(results)}`);
     say(`\nload of the machine (1, 5, 15 min): ${loads(loadBefore)} before, ${loads(loadavg())} after; ${cpus().length} cores`);
@@ -35,19 +39,20 @@ async function main(args: readonly string[]): Promise<void> {
     const summary = results.map((result) => ({ limitRowsPerSecond: limitOf(result), figures: figuresOf(result), ...result }));
     writeFileSync(file, `${JSON.stringify({ options: { ...given, dir: undefined, json: undefined }, cores: cpus().length, loadBefore, loadAfter: loadavg(), sizes: summary }, null, 2)}\n`);
   } finally {
+    slow?.close();
     await stopAll();
   }
 }
 
 /** Each size has a database of its own, so that the rows of one are not in the way of the next. */
-function groundOf(options: BenchOptions, servers: readonly ServerState[], rows: number): Ground {
+function groundOf(options: BenchOptions, servers: readonly ServerState[], elasticsearchUrl: string, rows: number): Ground {
   const stateOf = (kind: ServerKind): ServerState => servers.find((server) => server.kind === kind)!;
   const pid = (kind: ServerKind): number => stateOf(kind).mark?.pid ?? 0;
   return {
-    env: { ...readEnvFile(resolve(options.dir, 'env')), DB_DATABASE: `bench_${rows}` },
+    env: { ...readEnvFile(resolve(options.dir, 'env')), DB_DATABASE: `bench_${rows}`, ELASTICSEARCH_HOSTS: JSON.stringify([elasticsearchUrl]) },
     pids: { pg: pid('pg'), kafka: pid('kafka'), es: pid('es') },
     options,
-    elasticsearchUrl: stateOf('es').url,
+    elasticsearchUrl,
     kafkaHome: stateOf('kafka').home,
   };
 }

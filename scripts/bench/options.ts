@@ -21,6 +21,7 @@ export const USAGE = `usage: npm run bench [-- options]
   --changes N         transactions of Dify's pattern for the catch-up, 0: leave it out (default 60000)
   --rates LIST        writes a second for the latency, empty: leave it out (default 50,500)
   --seconds N         of each rate (default 20)
+  --answer-delay MS   a proxy holds each answer to a bulk back so long, raw and pipeline alike (default 0: no proxy)
   --scale             1x, 3x and 10x of the rows, backfill only, and how the figures grow
   --json FILE         everything measured, as JSON
   --dir DIR           folder of the servers, emptied first (default .local/bench)`;
@@ -44,6 +45,7 @@ export interface BenchOptions {
   readonly changes: number;
   readonly rates: readonly number[];
   readonly seconds: number;
+  readonly answerDelayMs: number;
   readonly scale: boolean;
   readonly json: string | undefined;
   readonly dir: string;
@@ -69,6 +71,7 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
     changes: whole('--changes', values.changes, 0),
     rates: list(values.rates).map((text) => whole('--rates', text, 1)),
     seconds: whole('--seconds', values.seconds, 1),
+    answerDelayMs: whole('--answer-delay', values['answer-delay'], 0),
     scale: values.scale,
     json: values.json,
     dir: values.dir,
@@ -93,6 +96,7 @@ function parse(args: readonly string[]) {
         changes: { type: 'string', default: '60000' },
         rates: { type: 'string', default: '50,500' },
         seconds: { type: 'string', default: '20' },
+        'answer-delay': { type: 'string', default: '0' },
         scale: { type: 'boolean', default: false },
         json: { type: 'string' },
         dir: { type: 'string', default: join(CHECKOUT, '.local/bench') },
