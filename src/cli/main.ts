@@ -46,5 +46,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 process.exitCode = await main(process.argv.slice(2));
+// What does not fit into a pipe waits for its reader in this process: an answer of 150 kB ended in the middle without this.
+await Promise.all([process.stdout, process.stderr].map((stream) => new Promise<void>((resolve) => stream.write('', () => resolve()))));
 // kafkajs keeps timers after a disconnect; every verb has closed what it opened by now
 process.exit();
