@@ -140,11 +140,24 @@ async function setPassword(software: string, options: RunOptions & { readonly cw
 
 /** There is no `GET /` in this distribution. */
 async function answers(url: string, secrets: Secrets | undefined): Promise<boolean> {
-  const login = secrets === undefined ? {} : { auth: { username: USER, password: secrets.password }, tls: { ca: secrets.ca } };
-  const client = new Client({ node: url, maxRetries: 0, requestTimeout: 5_000, ...login });
+  const clientWith = (password: string | undefined): Client =>
+    new Client({ node: url, maxRetries: 0, requestTimeout: 5_000, ...(secrets && password !== undefined ? { auth: { username: USER, password }, tls: { ca: secrets.ca } } : {}) });
+  const client = clientWith(secrets?.password);
   try {
     const health = await client.cluster.health({ wait_for_status: 'yellow', timeout: '1s' });
-    return !health.timed_out;
+    return !health.timed_out && (secrets === undefined || (await securityIsThere(clientWith('wrong'))));
+  } finally {
+    await client.close();
+  }
+}
+
+/** Security is there a moment after the cluster: until then whoever has no valid password gets 503, seen on a busy machine. */
+async function securityIsThere(client: Client): Promise<boolean> {
+  try {
+    await client.cluster.health();
+    return true;
+  } catch (error) {
+    return (error as { statusCode?: number }).statusCode === 401;
   } finally {
     await client.close();
   }
