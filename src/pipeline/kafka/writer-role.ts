@@ -55,14 +55,18 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   const claimKey = stateKeys.writer(transactionalId);
   let producer: Producer | undefined;
   let claimed = false;
+  /** Whose name was on the role when this process first looked: until ours is, any other one is a successor's. */
+  let before: { readonly instance: string | undefined } | undefined;
   let clean = true;
   let begunAt = 0;
 
+  /** `us` also while nobody but us has come since this process first looked. */
   const holder = async (): Promise<'us' | 'another' | 'nobody'> => {
     await control.refresh();
-    const record = control.get<WriterRecord>(claimKey);
-    if (!record) return whenNameless === 'data-lost' ? 'nobody' : 'another';
-    return record.instance === instance ? 'us' : 'another';
+    const name = control.get<WriterRecord>(claimKey)?.instance;
+    before ??= { instance: name };
+    if (name === instance || (!claimed && name === before.instance)) return 'us';
+    return name === undefined && whenNameless === 'data-lost' ? 'nobody' : 'another';
   };
 
   const fenced = (): DifyEsError => new DifyEsError('KAFKA_FENCED', `another process has taken over the role ${transactionalId}`);
@@ -102,7 +106,8 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
   };
 
   const takeOver = async (): Promise<Producer> => {
-    if (claimed) await assertOurs();
+    await assertOurs();
+    begunAt = Date.now();
     const fresh = await connect();
     if (!claimed) {
       await claim(fresh);
@@ -119,7 +124,7 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
     const expired = Date.now() - begunAt >= transactionTimeoutMs;
     const deadline = Date.now() + (expired ? 0 : CLAIM_WAIT_MS);
     do {
-      if (!claimed || (await holder().catch(() => 'us')) === 'another') return fenced();
+      if ((await holder().catch(() => 'us')) === 'another') return fenced();
       if (!expired) await sleep(100);
     } while (Date.now() < deadline);
     return expired ? new DifyEsError('KAFKA_UNREACHABLE', `Kafka ended a transaction that was open for more than ${transactionTimeoutMs} ms`) : fenced();
@@ -135,8 +140,8 @@ export function createWriterRole(options: WriterRoleOptions): WriterRole {
         return await ready.transaction();
       } catch (error) {
         await discard();
-        if (classifyKafkaError(error).code === 'KAFKA_FENCED') throw fenced();
-        throw toDifyEsError(error, 'begin a transaction');
+        if (error instanceof DifyEsError) throw error;
+        throw classifyKafkaError(error).code === 'KAFKA_FENCED' ? await whoEndedIt() : toDifyEsError(error, 'begin a transaction');
       }
     },
     ended: () => void (clean = true),
