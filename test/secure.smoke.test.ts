@@ -134,7 +134,8 @@ describe('an API key of Elasticsearch', () => {
         const { code, fault } = await answer(args, withKey(encoded));
         // a no of these two is about the cluster and the dead letters of the hostile rows
         expect(['check', 'cutover'].includes(args[0]!) && code === 1 ? 0 : code, `${args.join(' ')}: ${fault.join('\n')}`).toBe(0);
-        expect(fault).toEqual([]);
+        // Beside how far a comparison has come, which it says where it takes long.
+        expect(fault.filter((line) => /^dify-es: |ES_RIGHTS|ES_AUTH|for lack of rights/.test(line))).toEqual([]);
       }
       said.push(...sink.stderr);
     } finally {

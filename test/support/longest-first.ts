@@ -5,8 +5,8 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
  * vitest knows that by itself only from an earlier run, which a fresh clone has not had.
  */
 export const LONGEST: readonly string[] = [
-  'proof/crash-points', 'proof/workload', 'proof/kafka-lost', 'proof/several', 'cutover/cutover', 'cleanup-pg/cleanup', 'validate/live', 'validate/validate', 'proof/lies', 'proof/zombies', 'setup/setup',
-  'proof/source-lost', 'dead-letters/dlq', 'docs-commands', 'replay/replay', 'proof/truncate', 'proof/relaxed', 'proof/path', 'proof/wal-budget', 'telemetry/telemetry', 'cleanup-pg/kills', 'proof/memory',
+  'proof/crash-points', 'proof/workload', 'proof/kafka-lost', 'proof/several', 'cutover/cutover', 'cleanup-pg/cleanup', 'proof/memory', 'validate/live', 'validate/validate', 'proof/lies', 'proof/zombies', 'setup/setup',
+  'proof/source-lost', 'dead-letters/dlq', 'docs-commands', 'replay/replay', 'proof/truncate', 'proof/relaxed', 'proof/path', 'proof/wal-budget', 'telemetry/telemetry', 'cleanup-pg/kills',
   'proof/lying-kafka', 'proof/source-outgrown', 'proof/adjacent-commits', 'validate/surplus',
 ];
 
