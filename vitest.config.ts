@@ -15,12 +15,14 @@ const common = {
 
 /**
  * Files side by side: most of their time is waiting, for a group to form, for a slot to be confirmed. Two files that use
- * PostgreSQL disturb each other on one server (see scripts/test/servers.ts), so they need one each, which servers given
- * from outside do not have.
+ * PostgreSQL disturb each other on one server (see scripts/test/servers.ts), so as many run as there are env files.
  */
 function workersOf(tier: (typeof SERVER_TIERS)[number]): number {
   const given = process.env['DIFY_ES_TEST_ENV'];
-  return (tier === 'pg' || tier === 'e2e') && given !== undefined && !existsSync(`${given}.2`) ? 1 : 2;
+  if ((tier !== 'pg' && tier !== 'e2e') || given === undefined) return 2;
+  let workers = 1;
+  while (existsSync(`${given}.${workers + 1}`)) workers++;
+  return workers;
 }
 
 export default defineConfig({

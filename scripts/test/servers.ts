@@ -18,16 +18,19 @@ export interface TestServers {
   stop(): Promise<void>;
 }
 
-/** Folders in the run's folder: servers of one test file alone, and the second PostgreSQL. */
+/** Folders in the run's folder: servers of one test file alone, and each further PostgreSQL. */
 export const OWN_PREFIX = 'own-';
-const SECOND = 'second';
+const FURTHER_PREFIX = 'further-';
 
 const PARENT = join(CHECKOUT, '.local/tests');
 
+/** How many files run side by side, each with a PostgreSQL of its own; more than processors, since most of their time is waiting. */
+const POSTGRES_SERVERS = 3;
+
 /**
- * Starts one set of servers for a whole run, in a folder of its own, so that runs may overlap. PostgreSQL comes twice,
- * one for each of two test processes (env and env.2): a transaction left open in one file holds up the backfill's
- * barrier and the making of slots in any database of the server. The versions may be chosen with DIFY_ES_TEST_PG and
+ * Starts one set of servers for a whole run, in a folder of its own, so that runs may overlap. PostgreSQL comes once for
+ * each test process (env, env.2, env.3): a transaction left open in one file holds up the backfill's barrier and the
+ * making of slots in any database of the server. The versions may be chosen with DIFY_ES_TEST_PG and
  * DIFY_ES_TEST_ES. With DIFY_ES_TEST_SERVERS=testcontainers they are the containers of docker-compose.yml.
  */
 export async function startTestServers(kinds: readonly ServerKind[]): Promise<TestServers> {
@@ -38,12 +41,12 @@ export async function startTestServers(kinds: readonly ServerKind[]): Promise<Te
   if (process.env['DIFY_ES_TEST_SERVERS'] === 'testcontainers') return startContainers(dir);
   const stop = (): Promise<void> => remove(dir);
   try {
-    const second = join(dir, SECOND);
-    const twice = kinds.includes('pg');
-    // Both to their end, so that `stop` finds what the one started when the other failed.
-    const results = await Promise.allSettled([start(dir, kinds), ...(twice ? [start(second, ['pg'])] : [])]);
+    const further = kinds.includes('pg') ? Array.from({ length: POSTGRES_SERVERS - 1 }, (_, index) => index + 2) : [];
+    const folderOf = (number: number): string => join(dir, `${FURTHER_PREFIX}${number}`);
+    // All to their end, so that `stop` finds what the one started when the other failed.
+    const results = await Promise.allSettled([start(dir, kinds), ...further.map((number) => start(folderOf(number), ['pg']))]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
-    if (twice) writeEnvFile(join(dir, 'env.2'), { ...readEnvFile(join(dir, 'env')), ...postgresOf(readEnvFile(join(second, 'env'))) });
+    for (const number of further) writeEnvFile(join(dir, `env.${number}`), { ...readEnvFile(join(dir, 'env')), ...postgresOf(readEnvFile(join(folderOf(number), 'env'))) });
   } catch (error) {
     await stop();
     throw error;
@@ -73,7 +76,7 @@ async function start(dir: string, only: readonly ServerKind[]): Promise<void> {
 async function remove(dir: string): Promise<void> {
   // Another run, which starts at the same time, may have been faster.
   if (!existsSync(dir)) return;
-  const inside = readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory() && (entry.name === SECOND || entry.name.startsWith(OWN_PREFIX)));
+  const inside = readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory() && [FURTHER_PREFIX, OWN_PREFIX].some((prefix) => entry.name.startsWith(prefix)));
   for (const folder of [dir, ...inside.map(({ name }) => join(dir, name))]) await clear(folder, () => undefined);
   rmSync(dir, { recursive: true, force: true });
 }

@@ -55,7 +55,7 @@ export function isolate(file: string): Isolation {
 function sharedServers(): Record<string, string> {
   const file = process.env['DIFY_ES_TEST_ENV'];
   if (file === undefined) throw new Error('no servers for this test: run it with `npm test -- <file>` or set DIFY_ES_TEST_ENV to the env file of `npm run local -- up`');
-  // The second of two test processes has a PostgreSQL of its own.
+  // Each test process has a PostgreSQL of its own.
   const own = `${file}.${process.env['VITEST_POOL_ID']}`;
   return readEnvFile(existsSync(own) ? own : file);
 }
