@@ -92,6 +92,27 @@ export class Cells extends Places {
     return cells;
   }
 
+  /** The row of a tuple whose holes are filled from another one's cells, in a buffer of its own; undefined where that has the same hole. */
+  static filled(tuple: Tuple, from: Cells | Tuple): Cells | undefined {
+    let size = 0;
+    for (let index = 0; index < tuple.length; index++) {
+      const source = tuple.isHole(index) ? from : tuple;
+      const start = source.start(index);
+      if (start === HOLE) return undefined;
+      if (start >= 0) size += source.end(index) - start;
+    }
+    const bytes = Buffer.allocUnsafe(size);
+    const cells = Cells.room(bytes, tuple.length);
+    let at = 0;
+    for (let index = 0; index < tuple.length; index++) {
+      const source = tuple.isHole(index) ? from : tuple;
+      const start = source.start(index);
+      if (start < 0) cells.putNull(index);
+      else cells.put(index, at, (at = copyBytes(bytes, at, source.bytes, start, source.end(index))));
+    }
+    return cells;
+  }
+
   /** A view of one cell; null is SQL NULL. Throws a RangeError where there is no such cell. */
   get(index: number): Buffer | null {
     if (index < 0 || index >= this.length) throw new RangeError(`no cell ${index} in a row of ${this.length}`);

@@ -95,11 +95,11 @@ export class WholeRows {
   #fromLog(change: Exclude<RowChange, { kind: 'delete' }>, id: string | undefined): Cells | undefined {
     const { relation, tuple } = change;
     const old = change.kind === 'update' ? change.old : undefined;
-    const cells = old?.kind === 'full' ? filled(tuple, old.cells) : undefined;
+    const cells = old?.kind === 'full' ? Cells.filled(tuple, old.cells) : undefined;
     if (cells || id === undefined) return cells;
     const formerId = old && old.kind !== 'absent' ? idOf(relation.shape, old.cells) : undefined;
     const seen = this.#seen.get(relation, formerId ?? id);
-    return seen && filled(tuple, seen);
+    return seen && Cells.filled(tuple, seen);
   }
 
   #fromTable({ relation, tuple }: Exclude<RowChange, { kind: 'delete' }>, id: string | undefined, fetched: Fetched): Row | Gone | 'unknown' {
@@ -159,16 +159,4 @@ export class WholeRows {
     const names = [...columns].map((at) => relation.shape.columns[at]!);
     return fetch(relation, [...wanted], names);
   }
-}
-
-/** The tuple with its holes filled from another one's cells, in a buffer of its own; undefined where that has the same hole. */
-function filled(tuple: Tuple, from: Cells | Tuple): Cells | undefined {
-  const cells: Cell[] = [];
-  for (let index = 0; index < tuple.length; index++) {
-    const own = tuple.get(index);
-    const cell = own === UNCHANGED ? from.get(index) : own;
-    if (cell === UNCHANGED) return undefined;
-    cells.push(cell);
-  }
-  return Cells.of(cells);
 }
