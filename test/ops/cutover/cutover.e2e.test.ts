@@ -86,6 +86,7 @@ describe('cutover', () => {
     const record = await recorded<ReadyRecord>(stateKeys.ready(tenant));
     expect(record).toMatchObject({ tenantId: tenant, lsn: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/) });
     expect(record!.evidence.map(({ subject }) => subject)).toEqual(['backfill', 'slot', 'lag', 'dead letters', 'validation', 'mapping', 'shards', 'refresh interval']);
+    expect(record!.evidence.find(({ subject }) => subject === 'shards')!.message).toMatch(/for the next month of all 2 tenants$/);
   });
 
   it('sees a template of the tenant that another version has put, and setup and a sink put it anew', async () => {
