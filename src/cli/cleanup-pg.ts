@@ -55,7 +55,11 @@ export const cleanupPg = defineVerb<CleanupFlags>({
     const platform = await openPlatform(config, log);
     try {
       const warnings = cleanupWarnings({ switched: platform.state.control.get(stateKeys.switched(scope.tenantId)) !== undefined, ...(await replicasOf(config, platform, scope.tenantId)) });
-      for (const warning of warnings) out.line(`note: ${warning}`);
+      for (const warning of warnings) {
+        out.line(`note: ${warning}`);
+        // the document comes when the rows are gone
+        if (out.json) log.warn(warning);
+      }
       let said = performance.now();
       const report = await runCleanup(config, platform, {
         scope, pace, dryRun, force, signal,

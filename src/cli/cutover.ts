@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { requireEnabled, type Config } from '../config/config.ts';
 import { DifyEsError } from '../core/errors.ts';
 import { stateKeys } from '../core/state.ts';
+import { confirmLines, revertLine } from '../ops/cutover/answers.ts';
 import { assess, type Assessment } from '../ops/cutover/assess.ts';
 import { confirmSwitch, revertSwitch } from '../ops/cutover/confirm.ts';
 import { prepareTenant } from '../ops/cutover/elastic.ts';
@@ -79,8 +80,7 @@ export const cutover = defineVerb<CutoverFlags>({
 const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, flags: CutoverFlags) => Promise<Answer>>> = {
   async assess({ config, out, log, signal }, platform, { tenantIds: tenants, wait, prepare }) {
     // before --prepare, which would put templates for an id that was mistyped
-    const unknown = await unknownTenants(config, platform, tenants, signal);
-    if (unknown.length > 0) throw new DifyEsError('USAGE', unknown.map((tenantId) => `no such tenant: ${tenantId} has neither rows nor documents`).join('\n'));
+    await requireKnown(config, platform, tenants, signal);
     const answers: (Assessment & { switched: boolean })[] = [];
     for (const tenantId of tenants) {
       if (platform.state.control.get(stateKeys.switched(tenantId)) !== undefined) {
@@ -109,20 +109,19 @@ const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, fl
 
   async confirm({ config, out, log, signal }, platform, { tenantIds: tenants, quietMs, limitMs }) {
     const answer = await confirmSwitch(config, platform, { tenantIds: tenants, quietMs, limitMs, signal }, log);
-    for (const { tenantId, lsn } of answer.switched) out.line(`${tenantId}: switched at ${lsn}; Elasticsearch is its truth, and this program leaves its documents alone`);
-    if (answer.writtenMeanwhile) out.line('PostgreSQL was written for them while this was recorded: a process of Dify still has the old settings. Restart it, then run cutover --revert and --confirm again.');
+    for (const line of confirmLines(answer)) out.line(line);
     out.result(answer);
     return answer.writtenMeanwhile ? 1 : 0;
   },
 
   async revert({ config, out, log, signal }, platform, { tenantIds: tenants, force }) {
+    // a switched one may have lost everything since
+    await requireKnown(config, platform, tenants.filter((tenantId) => platform.state.control.get(stateKeys.switched(tenantId)) === undefined), signal);
     const answers = [];
     for (const tenantId of tenants) {
       const answer = await revertSwitch(config, platform, tenantId, force, log, signal);
       answers.push({ tenantId, ...answer });
-      if (answer.was === 'not-switched') out.line(`${tenantId}: was not switched, so PostgreSQL has everything: restart Dify with its old settings`);
-      else if (answer.done) out.line(`${tenantId}: taken back; PostgreSQL is its truth again. Restart Dify with its old settings, then dify-es migrate --tenant-id ${tenantId} and validate --full.`);
-      else out.line(`${tenantId}: not taken back: ${answer.onlyInElasticsearch} documents exist in Elasticsearch alone, ${answer.differences} differ from PostgreSQL. With --force they stay where they are, and a migrate overwrites what differs with PostgreSQL's state.`);
+      out.line(revertLine(tenantId, answer));
     }
     out.result({ tenants: answers });
     return answers.every(({ done }) => done) ? 0 : 1;
@@ -136,6 +135,11 @@ const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, fl
     return 0;
   },
 };
+
+async function requireKnown(config: Config, platform: Platform, tenants: readonly string[], signal: AbortSignal): Promise<void> {
+  const unknown = await unknownTenants(config, platform, tenants, signal);
+  if (unknown.length > 0) throw new DifyEsError('USAGE', unknown.map((tenantId) => `no such tenant: ${tenantId} has neither rows nor documents`).join('\n'));
+}
 
 async function look(config: Config, platform: Platform, tenantId: string, wait: boolean, log: Logger, signal: AbortSignal): Promise<Assessment> {
   for (;;) {

@@ -22,7 +22,7 @@ export function printEstimate({ groups, forecast, missing }: Estimate, out: Outp
   out.line(`${formatCount(newIndices)} new indices with ${formatCount(newShards)} shards${freeShards === null ? '' : `; the cluster takes ${formatCount(freeShards)} more`}`);
   if (!forecast.shardsFit) out.line('NOT ENOUGH: raise cluster.max_shards_per_node or add nodes first');
   const { wrongMapping, freeDiskBytes, diskFits, walLimitBytes } = forecast;
-  out.line(`about ${formatBytes(forecast.elasticBytes)} in Elasticsearch${freeDiskBytes === null ? '' : `, of ${formatBytes(freeDiskBytes)} that its disks have free`}; about ${formatBytes(forecast.kafkaBytes)} in Kafka on each replica`);
+  out.line(`about ${formatBytes(forecast.elasticBytes)} in Elasticsearch${freeDiskBytes === null ? '' : `, of ${formatBytes(freeDiskBytes)} that its disks take below their high watermark`}; about ${formatBytes(forecast.kafkaBytes)} in Kafka on each replica`);
   if (!diskFits) out.line('NOT ENOUGH: add disks or nodes first, or migrate fewer months');
   if (wrongMapping.length > 0) out.line(`MADE WITHOUT OUR TEMPLATE: ${wrongMapping.slice(0, 3).join(', ')}${wrongMapping.length > 3 ? ` and ${wrongMapping.length - 3} more` : ''}: rows may be refused there; drop these indices first, the backfill makes them anew`);
   const limit = walLimitBytes === null ? 'nothing limits what the slot holds back (max_slot_wal_keep_size, WAL_BUDGET)' : `the slot may hold back ${formatBytes(walLimitBytes)}`;

@@ -149,6 +149,7 @@ export interface DeletePolicyRecord {
 /** A tenant whose truth is Elasticsearch: nothing of this program writes its documents any more unless forced. */
 export interface SwitchedRecord {
   readonly tenantId: string;
+  /** What Kafka got before it is in Elasticsearch: a replay of rows that came late begins here. */
   readonly at: string;
   readonly lsn: string;
 }

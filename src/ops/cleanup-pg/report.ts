@@ -47,13 +47,14 @@ interface Lines {
   table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): void;
 }
 
-export function printCleanup({ tables, dryRun }: CleanupReport, out: Lines): void {
+export function printCleanup({ tables, dryRun, switched }: CleanupReport, out: Lines): void {
   out.table(['table', 'rows before the date', dryRun ? 'would be deleted' : 'deleted', 'stay'], tables.map(({ table, looked, deleted, stayed }) => [table, looked, deleted, sum(Object.values(stayed))]));
   for (const why of STAYED) {
     const count = sum(tables.map(({ stayed }) => stayed[why]));
     if (count > 0) out.line(`${count} rows stay: they ${WHY[why]}`);
   }
-  if (tables.some(({ stayed }) => stayed.missing + stayed.different > 0)) out.line('`dify-es validate --repair` sends missing and different rows again');
+  if (!tables.some(({ stayed }) => stayed.missing + stayed.different > 0)) return;
+  out.line(switched ? 'Elasticsearch is the truth of this tenant, so no repair sends missing and different rows: they stay; delete them by hand if they are to go' : '`dify-es validate --repair` sends missing and different rows again');
 }
 
 /** What an operator has to know before rows go. `withoutReplica`: of the tenant's indices. */

@@ -20,6 +20,7 @@ import { readTenantIndices } from './elastic.ts';
 import {
   backfillFinding, isReady, lettersFinding, mappingFinding, refreshFinding, shardsFinding, slotFinding, validationFinding, type LetterCounts,
 } from './findings.ts';
+import { listTenants } from './tenants.ts';
 
 export interface Assessment {
   readonly tenantId: string;
@@ -33,7 +34,8 @@ export interface Assessment {
 export async function assess(config: Config, platform: Platform, tenantId: string, log: Logger, signal: AbortSignal): Promise<Assessment> {
   const { control } = platform.state;
   await control.refresh();
-  const elastic = await readTenantIndices(platform.client, tenantId, templateSettings(config), new Date());
+  const tenants = await listTenants(config, platform);
+  const elastic = await readTenantIndices(platform.client, tenantId, tenants.map((tenant) => tenant.tenantId), templateSettings(config), new Date());
   const drained = await drainFinding(config, platform, log, signal);
   const validation = drained.lsn === null ? null : await compare(config, platform, tenantId, log, signal);
   const findings = [

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../../config/config.ts';
 import { TABLES } from '../../core/contracts.ts';
 import { DifyEsError } from '../../core/errors.ts';
-import { formatLsn } from '../../core/lsn.ts';
+import { formatLsn, type Lsn } from '../../core/lsn.ts';
 import { stateKeys, type ReadyRecord, type SwitchedRecord } from '../../core/state.ts';
 import { allRequired, allRuns } from '../../pipeline/backfill/run-record.ts';
 import { qualifiedName } from '../../pipeline/backfill/table-source.ts';
@@ -11,7 +11,7 @@ import { connect, query, type Queryable } from '../../pipeline/capture/pg-connec
 import { pgTarget } from '../../run/connections.ts';
 import { openDrainer } from '../../run/drain.ts';
 import type { Platform } from '../../run/platform.ts';
-import { compare, countLetters } from './assess.ts';
+import { compare, countLetters, type Comparison } from './assess.ts';
 import { backfillFinding } from './findings.ts';
 
 export interface ConfirmOptions {
@@ -47,12 +47,13 @@ export async function confirmSwitch(config: Config, platform: Platform, { tenant
       await sleep(quietMs, undefined, { signal });
       let now = await look();
       if (now === seen) {
+        const at = new Date().toISOString();
         const { lsn } = await drainer.drain();
         now = await look();
         if (now === seen) {
           // it may have taken minutes, and hours since the tenants were found ready
           await requireReady(platform, tenantIds);
-          return await record(lsn, now);
+          return await record(at, lsn, now);
         }
       }
       seen = now;
@@ -63,8 +64,8 @@ export async function confirmSwitch(config: Config, platform: Platform, { tenant
     await Promise.allSettled([drainer.close(), db.end()]);
   }
 
-  async function record(lsn: Parameters<typeof formatLsn>[0], before: string): Promise<Confirmed> {
-    const switched = tenantIds.map((tenantId): SwitchedRecord => ({ tenantId, at: new Date().toISOString(), lsn: formatLsn(lsn) }));
+  async function record(at: string, lsn: Lsn, before: string): Promise<Confirmed> {
+    const switched = tenantIds.map((tenantId): SwitchedRecord => ({ tenantId, at, lsn: formatLsn(lsn) }));
     for (const one of switched) await control.put(stateKeys.switched(one.tenantId), one);
     return { switched, writtenMeanwhile: (await look()) !== before };
   }
@@ -96,24 +97,24 @@ async function fingerprint(db: Queryable, schema: string, tenantIds: readonly st
   return parts.join(' ');
 }
 
-export type Reverted = { readonly was: 'not-switched' | 'switched'; readonly onlyInElasticsearch: number; readonly differences: number; readonly done: boolean };
+export interface Reverted {
+  readonly was: 'not-switched' | 'switched';
+  readonly verdict: Comparison['verdict'];
+  readonly onlyInElasticsearch: number;
+  readonly differences: number;
+  readonly done: boolean;
+}
 
 /**
- * The way back. Before the writes were switched PostgreSQL has everything. Afterwards it lacks what Dify wrote since: the
- * record is taken back only when both ends are equal, or by force.
+ * The way back: only when both ends are equal, or by force. Dify may have written to Elasticsearch alone before the switch
+ * was confirmed too, from its restart on.
  */
 export async function revertSwitch(config: Config, platform: Platform, tenantId: string, force: boolean, log: Logger, signal: AbortSignal): Promise<Reverted> {
   const { control } = platform.state;
   await control.refresh();
-  if (!control.get<SwitchedRecord>(stateKeys.switched(tenantId))) {
-    if (control.get(stateKeys.ready(tenantId)) !== undefined) await control.remove(stateKeys.ready(tenantId));
-    return { was: 'not-switched', onlyInElasticsearch: 0, differences: 0, done: true };
-  }
+  const was = control.get(stateKeys.switched(tenantId)) === undefined ? 'not-switched' : 'switched';
   const { verdict, difyOwn, differences } = await compare(config, platform, tenantId, log, signal);
   const done = force || (verdict === 'equal' && difyOwn === 0);
-  if (done) {
-    await control.remove(stateKeys.switched(tenantId));
-    if (control.get(stateKeys.ready(tenantId)) !== undefined) await control.remove(stateKeys.ready(tenantId));
-  }
-  return { was: 'switched', onlyInElasticsearch: difyOwn, differences, done };
+  if (done) for (const key of [stateKeys.switched(tenantId), stateKeys.ready(tenantId)]) if (control.get(key) !== undefined) await control.remove(key);
+  return { was, verdict, onlyInElasticsearch: difyOwn, differences, done };
 }

@@ -6,7 +6,7 @@ import { listRelaxed, relaxedAlias } from '../../pipeline/sink/relaxed.ts';
 import { ensureTemplates, templateOf, templateStates, type IndexTemplate, type TemplateSettings, type TemplateState } from '../../pipeline/sink/templates.ts';
 import { QUICK_REFRESH, tenantTemplates } from '../../run/templates.ts';
 import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
-import { isQuickRefresh } from './findings.ts';
+import { isQuickRefresh, type ShardRoom } from './findings.ts';
 
 const CONNECTOR_LIST = Object.values(CONNECTORS);
 
@@ -19,7 +19,7 @@ export interface TenantIndices {
   /** Still without replicas or refreshes for the sake of a backfill. */
   readonly relaxed: readonly string[];
   readonly templates: ReadonlyMap<string, TemplateState>;
-  readonly shards: { readonly used: number; readonly limit: number; readonly needed: number };
+  readonly shards: ShardRoom;
 }
 
 /** `YYYY.MM` of the month of `now` and of the one after it, UTC. */
@@ -28,8 +28,8 @@ export function monthsToCome(now: Date): [current: string, next: string] {
   return [month(0), month(1)];
 }
 
-/** Reads only. */
-export async function readTenantIndices(client: Client, tenantId: string, settings: TemplateSettings, now: Date): Promise<TenantIndices> {
+/** Reads only. `everyTenant`: ids of all that there are, for what they need together. */
+export async function readTenantIndices(client: Client, tenantId: string, everyTenant: readonly string[], settings: TemplateSettings, now: Date): Promise<TenantIndices> {
   const [current, next] = monthsToCome(now);
   const indices = await readIndices(client, tenantId, settings.prefix);
   const expected = new Map(CONNECTOR_LIST.map((connector) => [connector.table, propertiesOf(templateOf(connector, settings))]));
@@ -51,7 +51,7 @@ export async function readTenantIndices(client: Client, tenantId: string, settin
     wrongMapping, slow, comingSlow,
     relaxed: (await listRelaxed(client, relaxedAlias(settings.prefix))).filter((name) => indices.has(name)),
     templates: await templatesOf(client, tenantId, settings),
-    shards: await readShards(client, CONNECTOR_LIST.length * settings.shards * (1 + settings.replicas)),
+    shards: { ...(await readShards(client)), tenants: everyTenant.length, needed: shardsToCome(everyTenant, await indicesOfMonth(client, settings.prefix, next), settings, next) },
   };
 }
 
@@ -136,8 +136,22 @@ function hasMapping(actual: Mappings, expected: NonNullable<Mappings['properties
   });
 }
 
-async function readShards(client: Client, needed: number): Promise<TenantIndices['shards']> {
+/** Dify's settings hold for a process and so for all of its tenants: each of them may make its indices of the month. */
+export function shardsToCome(everyTenant: readonly string[], existing: ReadonlySet<string>, { prefix, shards, replicas }: Pick<TemplateSettings, 'prefix' | 'shards' | 'replicas'>, month: string): number {
+  const names = everyTenant.flatMap((tenantId) => CONNECTOR_LIST.map((connector) => indexName(prefix, connector, tenantId, month)));
+  return names.filter((name) => !existing.has(name)).length * shards * (1 + replicas);
+}
+
+async function indicesOfMonth(client: Client, prefix: string, month: string): Promise<Set<string>> {
+  const names = new Set<string>();
+  for (const connector of CONNECTOR_LIST) {
+    for (const { index } of await ask<{ index: string }[]>(client, `/_cat/indices/${indexPattern(prefix, connector, month)}`, { format: 'json', h: 'index', expand_wildcards: 'all' })) names.add(index);
+  }
+  return names;
+}
+
+async function readShards(client: Client): Promise<Pick<ShardRoom, 'used' | 'limit'>> {
   const health = await ask<Health>(client, '/_cluster/health');
   const settings = await ask<ClusterSettings>(client, '/_cluster/settings', { include_defaults: 'true', filter_path: '*.cluster.max_shards_per_node' });
-  return { used: health.active_shards + health.unassigned_shards, limit: Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000) * health.number_of_data_nodes, needed };
+  return { used: health.active_shards + health.unassigned_shards, limit: Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000) * health.number_of_data_nodes };
 }

@@ -62,8 +62,16 @@ export function mappingFinding(wrong: readonly string[], templates: ReadonlyMap<
   return ok('mapping', 'as configured');
 }
 
-export function shardsFinding({ used, limit, needed }: { readonly used: number; readonly limit: number; readonly needed: number }): Finding {
-  const message = `${used} of ${limit} in use, ${needed} more for the next month`;
+export interface ShardRoom {
+  readonly used: number;
+  readonly limit: number;
+  /** An upper bound for the next month of all tenants: whoever runs no workflow in it makes no index. */
+  readonly needed: number;
+  readonly tenants: number;
+}
+
+export function shardsFinding({ used, limit, needed, tenants }: ShardRoom): Finding {
+  const message = `${used} of ${limit} in use, up to ${needed} more for the next month of all ${tenants} tenants`;
   return limit - used < needed ? fail('shards', message, 'Raise cluster.max_shards_per_node or add nodes: Dify could not make the indices of the next month.') : ok('shards', message);
 }
 

@@ -11,6 +11,7 @@ import { indexName } from '../../pipeline/sink/index-name.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
 import { elasticSettings, openElastic, pgTarget } from '../../run/connections.ts';
 import { templateSettings } from '../../run/sink.ts';
+import { diskRoom } from '../check/elasticsearch/cluster.ts';
 import { ask, readNodes, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
 import { wrongMappings } from '../cutover/elastic.ts';
 import { oldestKeptMonth } from '../retention/plan.ts';
@@ -66,7 +67,7 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
     const existing = new Set<string>();
     for (const table of filter.tables) for (const { name } of await documents.indices(table, filter.tenantIds)) existing.add(name);
     const health = await ask<Health>(client, '/_cluster/health');
-    const settings = await ask<ClusterSettings>(client, '/_cluster/settings', { include_defaults: 'true', filter_path: '*.cluster.max_shards_per_node' });
+    const settings = await ask<ClusterSettings>(client, '/_cluster/settings', { include_defaults: 'true', filter_path: '*.cluster.max_shards_per_node,*.cluster.routing.allocation.disk' });
     const limit = Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000) * health.number_of_data_nodes;
     return {
       groups,
@@ -74,7 +75,7 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
       forecast: forecast({
         groups, probes, existing, shards, replicas, walBytesPerSecond,
         indexOf: ({ table, tenantId, month }) => indexName(prefix, CONNECTORS[table], tenantId, month),
-        freeDiskBytes: nodes.some(({ diskTotalBytes }) => diskTotalBytes > 0) ? nodes.reduce((sum, { diskAvailableBytes }) => sum + diskAvailableBytes, 0) : null,
+        freeDiskBytes: diskRoom(nodes, settings),
         wrongMapping: await wrongMappings(client, existing, templateSettings(config)),
         walLimitBytes: await walLimit(source, config.postgres.walBudget),
         freeShards: limit - health.active_shards - health.unassigned_shards,

@@ -12,7 +12,7 @@ export interface ForecastInput {
   readonly replicas: number;
   /** Shards that the cluster still takes; null when it did not say. */
   readonly freeShards: number | null;
-  /** Of all data nodes together; null when they did not say. */
+  /** Of all data nodes together, without what their watermarks keep free; null when they did not say. */
   readonly freeDiskBytes: number | null;
   /** Existing indices of the filter whose fields are not those of our template. */
   readonly wrongMapping: readonly string[];

@@ -49,8 +49,8 @@ export function parseIndexName(prefix: string, connectors: Iterable<Connector>, 
  * A pattern that holds every index of the connector and as little else as a `*` allows: the five dashes are those of
  * the tenant's uuid and of the month. For asking the server only; what it answers goes through `parseIndexName`.
  */
-export function indexPattern(prefix: string, connector: Connector): string {
-  return `${prefix}-${connector.index}-*-*-*-*-*-*.*`;
+export function indexPattern(prefix: string, connector: Connector, month = '*.*'): string {
+  return `${prefix}-${connector.index}-*-*-*-*-*-${month}`;
 }
 
 /** All indices of one tenant, for asking the server. The tenant must be a uuid. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { exitCodeOf } from '../../../src/ops/check/check.ts';
-import { diskFindings, healthFinding, requiredBytes, shardFinding, sizeFindings, versionFinding } from '../../../src/ops/check/elasticsearch/cluster.ts';
+import { diskFindings, diskRoom, healthFinding, requiredBytes, shardFinding, sizeFindings, versionFinding } from '../../../src/ops/check/elasticsearch/cluster.ts';
 import { setting, type ClusterSettings, type Health, type NodeFacts } from '../../../src/ops/check/elasticsearch/facts.ts';
 import { autoCreateFinding, blockFinding, matches, rightsFinding, rivalFindings, templateFindings } from '../../../src/ops/check/elasticsearch/indices.ts';
 import { fail, ok, warn, type Finding } from '../../../src/ops/check/finding.ts';
@@ -206,6 +206,14 @@ describe('Elasticsearch', () => {
     expect(requiredBytes(disk({ high: '0.8' }), 'high', 100 * GB)).toBeCloseTo(20 * GB);
     expect([50, 12, 8, 3].map((left) => bad(diskFindings([node(left * GB)], disk())))).toEqual([[], ['warn disk'], ['warn disk'], ['fail disk']]);
     expect(bad(diskFindings([node(0)], { defaults: { cluster: { routing: { allocation: { disk: { threshold_enabled: 'false' } } } } } }))).toEqual([]);
+  });
+
+  test('the room on disks ends at the high watermark of each data node', () => {
+    const large = [node(100 * GB, 1024 * GB), node(300 * GB, 1000 * GB), { ...node(500 * GB), data: false }];
+    expect(diskRoom(large.slice(0, 1), disk())).toBe(0);
+    expect(diskRoom(large, disk())).toBeCloseTo(200 * GB);
+    expect(diskRoom(large, { defaults: { cluster: { routing: { allocation: { disk: { threshold_enabled: 'false' } } } } } })).toBe(400 * GB);
+    expect(diskRoom([node(0, 0)], disk())).toBeNull();
   });
 
   test('small nodes are named with what it costs', () => {

@@ -171,7 +171,11 @@ describe('cleanup-pg', () => {
     const { _source } = (await (await fetch(url)).json()) as { _source: object };
     await fetch(url, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ..._source, created_from: 'changed by Dify' }) });
 
-    const report = JSON.parse(await pipeline.verb(['cleanup-pg', '--tenant-id', other, '--before-date', BEFORE, '--pause', '0', '--json'])) as CleanupReport & { warnings: string[] };
+    const program = pipeline.spawn(['cleanup-pg', '--tenant-id', other, '--before-date', BEFORE, '--pause', '0', '--json']);
+    expect(await program.ended, program.describe()).toMatchObject({ code: 0 });
+    const report = JSON.parse(program.stdout) as CleanupReport & { warnings: string[] };
+    const said = (text: string): number => program.stderr.findIndex((line) => line.includes(text));
+    expect(report.warnings.map(said).every((at) => at >= 0 && at < said('announced')), 'every warning is said before the first delete').toBe(true);
     expect(report.switched).toBe(true);
     expect(report.warnings[0]).toMatch(/Dify must read from Elasticsearch for this tenant/);
     expect(counts(report)).toMatchObject({

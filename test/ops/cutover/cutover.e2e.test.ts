@@ -86,6 +86,7 @@ describe('cutover', () => {
     const record = await recorded<ReadyRecord>(stateKeys.ready(tenant));
     expect(record).toMatchObject({ tenantId: tenant, lsn: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/) });
     expect(record!.evidence.map(({ subject }) => subject)).toEqual(['backfill', 'slot', 'lag', 'dead letters', 'validation', 'mapping', 'shards', 'refresh interval']);
+    expect(record!.evidence.find(({ subject }) => subject === 'shards')!.message).toMatch(/for the next month of all 2 tenants$/);
   });
 
   it('sees a template of the tenant that another version has put, and setup and a sink put it anew', async () => {
@@ -149,6 +150,22 @@ describe('cutover', () => {
     }
   });
 
+  it('goes back before its confirmation only when Dify has written nothing to Elasticsearch alone, or by force', async () => {
+    const revert = async (code: number, ...more: string[]): Promise<unknown> => JSON.parse(await pipeline.verb(['cutover', '--tenant-id', other, '--revert', '--json', ...more], code));
+    const mistyped = '3017b959-75bc-4820-83f3-0b69943e00eb';
+    expect(await pipeline.verb(['cutover', '--tenant-id', `${other},${mistyped}`, '--revert', '--json'], 2)).toMatch(new RegExp(`no such tenant: ${mistyped}`));
+
+    const own = `/${index.replace(tenant, other)}/_doc/9f3c6a3e-5c0d-4a58-9d0c-0f3c1f0f5a11?refresh=true`;
+    await elastic(own, { method: 'PUT', body: '{"created_from":"web-app"}' });
+    expect(await revert(1)).toMatchObject({ tenants: [{ was: 'not-switched', done: false, onlyInElasticsearch: 1, differences: 0 }] });
+    expect(await recorded(stateKeys.ready(other))).toBeDefined();
+    expect(await revert(0, '--force')).toMatchObject({ tenants: [{ done: true, onlyInElasticsearch: 1 }] });
+    expect(await recorded(stateKeys.ready(other))).toBeUndefined();
+
+    await elastic(own, { method: 'DELETE' });
+    expect(await revert(0)).toMatchObject({ tenants: [{ was: 'not-switched', verdict: 'equal', done: true, onlyInElasticsearch: 0 }] });
+  });
+
   it('records the switch when PostgreSQL has fallen silent, and the sinks leave the tenant alone from then on', async () => {
     const writer = pipeline.write({ seed: 91, tenantIds: [tenant], writesPerSecond: 30, deletes: 0 });
     await writer.reached(5);
@@ -168,11 +185,14 @@ describe('cutover', () => {
     await running.said('has its old settings');
   });
 
-  it('goes back only when PostgreSQL has everything, or by force', async () => {
+  it('goes back only when both ends are equal, which the forced replay from the time of the switch brings about', async () => {
     const refused = JSON.parse(await pipeline.verb(['cutover', '--tenant-id', tenant, '--revert', '--json'], 1)) as { tenants: unknown[] };
     expect(refused.tenants).toMatchObject([{ was: 'switched', done: false, differences: 1 }]);
-    expect(await recorded(stateKeys.switched(tenant))).toBeDefined();
-    await pipeline.verb(['cutover', '--tenant-id', tenant, '--revert', '--force']);
+    const { at } = (await recorded<SwitchedRecord>(stateKeys.switched(tenant)))!;
+    await running.stop();
+    await pipeline.verb(['replay', '--from-time', at, '--run', '--force']);
+    running = await pipeline.start('run');
+    await pipeline.verb(['cutover', '--tenant-id', tenant, '--revert']);
     expect(await recorded(stateKeys.switched(tenant))).toBeUndefined();
     await pipeline.verb(['validate', '--tenant-id', tenant, '--full', '--repair']);
     await pipeline.equal();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { BackfillRequired, BackfillRun } from '../../../src/core/state.ts';
-import { monthsToCome } from '../../../src/ops/cutover/elastic.ts';
+import { monthsToCome, shardsToCome } from '../../../src/ops/cutover/elastic.ts';
 import { backfillFinding, isQuickRefresh, isReady, lettersFinding, refreshFinding, shardsFinding, slotFinding, validationFinding } from '../../../src/ops/cutover/findings.ts';
 import { allReady, settingsLines } from '../../../src/ops/cutover/settings.ts';
 import type { SlotState } from '../../../src/pipeline/capture/slot.ts';
@@ -53,9 +53,9 @@ describe('the other findings', () => {
     expect((['equal', 'different', 'unsettled', null] as const).map((verdict) => validationFinding(verdict, counts, T).level)).toEqual(['ok', 'fail', 'fail', 'fail']);
   });
 
-  it('want room for the shards of the next month', () => {
-    expect(shardsFinding({ used: 996, limit: 1000, needed: 4 }).level).toBe('ok');
-    expect(shardsFinding({ used: 997, limit: 1000, needed: 4 }).level).toBe('fail');
+  it('want room for the shards of the next month of all tenants', () => {
+    expect(shardsFinding({ used: 992, limit: 1000, needed: 8, tenants: 2 }).level).toBe('ok');
+    expect(shardsFinding({ used: 993, limit: 1000, needed: 8, tenants: 2 })).toMatchObject({ level: 'fail', message: '993 of 1000 in use, up to 8 more for the next month of all 2 tenants' });
   });
 
   it('want a refresh of a second or less for what is there and what is to come', () => {
@@ -67,6 +67,13 @@ describe('the other findings', () => {
     expect(isReady([lettersFinding({ open: 0, accepted: 0, unattributed: 1 })])).toBe(true);
     expect(isReady([lettersFinding({ open: 1, accepted: 0, unattributed: 0 })])).toBe(false);
   });
+});
+
+it('counts the shards of every tenant and copy that the next month may ask for, without indices that are there', () => {
+  const [a, b] = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222'] as const;
+  const existing = new Set([`dify-workflow-app-logs-${a}-2026.01`, `dify-workflow-app-logs-${b}-2025.12`, `else-workflow-app-logs-${b}-2026.01`]);
+  const count = (settings: { shards: number; replicas: number }): number => shardsToCome([a, b], existing, { prefix: 'dify', ...settings }, '2026.01');
+  expect([count({ shards: 1, replicas: 0 }), count({ shards: 2, replicas: 1 })]).toEqual([7, 28]);
 });
 
 it('knows the current and the coming month across the end of a year', () => {

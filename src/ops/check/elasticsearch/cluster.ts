@@ -60,6 +60,13 @@ export function requiredBytes(settings: ClusterSettings, name: string, total: nu
   return headroom === undefined ? free : Math.min(free, headroom);
 }
 
+/** What the data nodes take together before their high watermarks, past which a full disk ends in indices that take no writes; null when none says. */
+export function diskRoom(nodes: readonly NodeFacts[], settings: ClusterSettings): number | null {
+  const disks = nodes.filter(({ data, diskTotalBytes }) => data && diskTotalBytes > 0);
+  if (disks.length === 0) return null;
+  return disks.reduce((sum, { diskTotalBytes, diskAvailableBytes }) => sum + Math.max(0, diskAvailableBytes - requiredBytes(settings, 'high', diskTotalBytes)), 0);
+}
+
 function parseBytes(text: string | undefined): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*(b|kb|mb|gb|tb|pb)$/i.exec(text ?? '');
   return match ? Number(match[1]) * 1024 ** ['b', 'kb', 'mb', 'gb', 'tb', 'pb'].indexOf(match[2]!.toLowerCase()) : undefined;
