@@ -105,10 +105,16 @@ export interface MadeRecords {
 
 // ------------------------------------------------------------------------------------------------ into Kafka (encode)
 
-/** `read`: by the backfill or a re-read; the others: from the log. In the header `op` as one letter: r, c, u, d. */
-export type Operation = 'read' | 'insert' | 'update' | 'delete';
+/** Header `op` as one letter. Those of Debezium, so that people who read topics know them, and one of our own. */
+export const OPERATION_LETTERS = { read: 'r', insert: 'c', update: 'u', delete: 'd', moved: 'm' } as const;
 
-/** One record of a table's topic. `row: null` is a tombstone: the document of this key is to be deleted. */
+/**
+ * `read`: by the backfill or a re-read; the others: from the log. `moved`: a tombstone of the log alone, since the value
+ * behind it, under another key, is of the same document (docs/decisions/0019).
+ */
+export type Operation = keyof typeof OPERATION_LETTERS;
+
+/** One record of a table's topic. `row: null` is a tombstone: the document of this key is to be deleted, unless it moved. */
 export interface RowRecord {
   readonly table: TableName;
   readonly key: RowKey;

@@ -15,9 +15,9 @@ export interface RowKey {
 /**
  * The partition of a row: by its id alone, not by the whole key.
  *
- * A row that changes tenant or created_at is a tombstone of the old key and a value of the new one, both with the
- * version of one commit. Within one month of one tenant both meet the same document, and external_gte lets the later
- * one win; in different partitions that could be the tombstone, and the row would be gone from Elasticsearch.
+ * A row that changes tenant or created_at is a tombstone of the old key and a value of the new one, and such moves can
+ * follow each other: out of a document and back into it. In one partition they come in the order of the log; in two,
+ * changes of one transaction, which have one version, could meet the document in another.
  */
 export function partitionOf(id: string, partitions: number): number {
   return crc32(id) % partitions;
@@ -40,6 +40,11 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** True for a uuid as PostgreSQL prints it: dashed, lower case. Anything else never becomes part of an index name. */
 export function isUuid(text: string): boolean {
   return UUID.test(text);
+}
+
+/** Two keys of one document: the row's created_at moved within its month. */
+export function sameDocument(a: RowKey, b: RowKey): boolean {
+  return a.id === b.id && a.tenantId === b.tenantId && monthOf(a.createdAt) === monthOf(b.createdAt) && monthOf(a.createdAt) !== undefined;
 }
 
 export function sameKey(a: RowKey, b: RowKey): boolean {

@@ -16,7 +16,7 @@ export interface TracedRecord {
   readonly offset: string;
   readonly tenantId: string;
   readonly createdAt: string;
-  /** r, c, u, d: read by the backfill, inserted, updated, deleted. */
+  /** A letter of OPERATION_LETTERS. */
   readonly op: string;
   readonly tombstone: boolean;
   readonly bytes: number;

@@ -1,6 +1,6 @@
 import type { DeadLetter, DeadLetterCause, LoggedTransaction, MadeRecords, RowChange, RowRecord } from '../../core/contracts.ts';
 import { formatLsn } from '../../core/lsn.ts';
-import { sameKey, type RowKey } from '../../core/row-key.ts';
+import { sameDocument, sameKey, type RowKey } from '../../core/row-key.ts';
 import { versionOfCommit, type RowVersion } from '../../core/row-version.ts';
 import { keyOf } from './key-columns.ts';
 import { isGone, type WholeChange } from './whole-rows.ts';
@@ -21,8 +21,9 @@ export interface MadeOfChange extends MadeRecords {
 /**
  * What a change becomes on its table's topic: none, one or two records, and dead letters for what cannot be one.
  *
- * All changes of a transaction carry its commit LSN as version; the order of the records settles their ties, so a
- * moved row's tombstone comes before its value: within one month of one tenant both meet the same document.
+ * All changes of a transaction carry its commit LSN as version; the order of the records settles their ties. A row that
+ * moved leaves a tombstone under its old key. Where that names the same document it must not delete it: compaction may
+ * leave of the new key only a record of an older version, a backfill's (docs/decisions/0019).
  */
 export function recordsOf(whole: WholeChange, rules: RecordRules): MadeOfChange {
   const { transaction, change } = whole;
@@ -37,7 +38,7 @@ export function recordsOf(whole: WholeChange, rules: RecordRules): MadeOfChange 
   if (change.kind === 'update' && change.old.kind !== 'absent') {
     const former = keyOf(change.relation.shape, change.old.cells);
     if (!former) letters.push(letter(make, 'bad-key', `a row changed its id and its old key is not in the log: the replica identity is ${change.relation.replicaIdentity}`, null));
-    else if (!sameKey(former, key)) records.push(record(make, former, 'delete', null));
+    else if (!sameKey(former, key)) records.push(record(make, former, !isGone(whole.row) && sameDocument(former, key) ? 'moved' : 'delete', null));
   }
   if (!isGone(whole.row)) {
     records.push(record(make, key, change.kind, whole.row));

@@ -1,9 +1,6 @@
-import type { ConsumedRecord, Operation, RowRecord } from '../../core/contracts.ts';
+import { type ConsumedRecord, OPERATION_LETTERS as LETTERS, type RowRecord } from '../../core/contracts.ts';
 import { formatLsn } from '../../core/lsn.ts';
 import { parseVersion, type RowVersion } from '../../core/row-version.ts';
-
-/** The letters of Debezium, so that people who read topics know them. */
-const LETTERS = { read: 'r', insert: 'c', update: 'u', delete: 'd' } as const satisfies Record<Operation, string>;
 
 /** Header `op` of what the application itself wrote: no row that a backfill read, and no delete. */
 export const WRITES: ReadonlySet<string> = new Set([LETTERS.insert, LETTERS.update]);

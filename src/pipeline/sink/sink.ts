@@ -1,6 +1,6 @@
 import type { Client } from '@elastic/elasticsearch';
 import type { Connector } from '../../connector/definition.ts';
-import type { ConsumedRecord, DeadLetter, Row, TableName } from '../../core/contracts.ts';
+import { type ConsumedRecord, type DeadLetter, OPERATION_LETTERS, type Row, type TableName } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
 import { DifyEsError } from '../../core/errors.ts';
 import type { RowKey } from '../../core/row-key.ts';
@@ -136,6 +136,7 @@ export class SinkWriter {
         batch.settle(position, 'switched');
         onSwitched(key.tenantId, record);
       } else if (expired !== undefined && found.month <= expired) batch.settle(position, 'expired');
+      else if (record.value === null && record.headers.op === OPERATION_LETTERS.moved) batch.settle(position, 'applied');
       else routed.push({ position, record, key, index: found.name, id: key.id, version: record.headers.version });
     }
     return routed;

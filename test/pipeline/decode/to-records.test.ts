@@ -27,6 +27,14 @@ describe('values', () => {
     expect(recordsOf(whole(update({ kind: 'full', cells: tuple() }, { status: 'succeeded' })), RULES).records).toMatchObject([{ op: 'update' }]);
   });
 
+  test('a row that moves within its document leaves a tombstone that deletes nothing, unless no value follows it', () => {
+    const move = update(oldKey(), { createdAt: CREATED_AT.replace(/\d\d:\d\d:/, '00:01:') });
+    const { records } = recordsOf(whole(move), RULES);
+    expect(records.map(({ op, row }) => [op, row === null])).toEqual([['moved', true], ['update', false]]);
+    expect(records[0]!.key).toEqual({ id: ID, tenantId: TENANT, createdAt: CREATED_AT });
+    expect(recordsOf(whole(move, transaction(), true), RULES).records).toMatchObject([{ op: 'delete' }]);
+  });
+
   test.each<[string, Values]>([['tenant', { tenant: OTHER_TENANT }], ['created_at', { createdAt: '2025-11-01 00:00:00' }], ['id', { id: OTHER_ID }]])(
     'a row whose %s changes leaves a tombstone under the old key, and then its value under the new one, in one version', (_, values) => {
       const { records } = recordsOf(whole(update(oldKey(), values)), RULES);

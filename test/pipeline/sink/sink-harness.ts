@@ -70,6 +70,12 @@ export class Log {
     return this.record({ tenantId: TENANT, createdAt: CREATED, id, ...key }, version, null);
   }
 
+  /** What the reader leaves under the old key of a row that moved within its document. */
+  moved(id: string, version: number | bigint, key: Partial<RowKey> = {}): ConsumedRecord {
+    const record = this.tombstone(id, version, key);
+    return { ...record, headers: { ...record.headers, op: 'm' } };
+  }
+
   record(key: RowKey | Buffer, version: number | bigint | null, value: Buffer | null): ConsumedRecord {
     const bytes = Buffer.isBuffer(key) ? key : encodeKey(key);
     const headers = { version: version === null ? null : versionOf(version), op: 'u', lsn: '0/1', timeMs: 0 };

@@ -84,6 +84,16 @@ describe('versions', () => {
     expect(await h.document(log, id)).toBeUndefined();
   });
 
+  // docs/decisions/0019: K1 @9, then K2 @9 which compaction took away for the K2 @8 of a backfill
+  test.each(['one batch', 'two'])('of a row that moved within its document do not hide the older backfilled one, the only one that compaction left, in %s', async (batches) => {
+    const { log, h } = start();
+    const id = newId();
+    const [other, tombstone, row] = [log.row(newId(), 1), log.moved(id, 9, { createdAt: '2025-10-10 00:25:41.123456' }), log.row(id, 8, { status: 'moved' })];
+    const outcomes = batches === 'two' ? [await h.handle(log, [other, tombstone]), await h.handle(log, [row])] : [await h.handle(log, [other, tombstone, row])];
+    for (const { complete, counts } of outcomes) expect({ complete, stale: counts.stale }).toStrictEqual({ complete: true, stale: 0 });
+    expect((await h.document(log, id))?.source['status']).toBe('moved');
+  });
+
   test('let an update win over the older backfilled row behind it', async () => {
     const { log, h } = start();
     const id = newId();
