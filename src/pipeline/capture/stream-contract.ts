@@ -20,6 +20,8 @@ export interface StreamOptions {
   readonly bufferBytes: number;
   /** Bytes of one answer when unchanged TOAST is fetched. */
   readonly fetchBytes: number;
+  /** After this a Kafka transaction takes no further slice; well below the time after which Kafka ends it. */
+  readonly transactionMs: number;
   /** See ConfirmedLsnOptions. */
   readonly holdMs: number;
   /** The high-water mark is recorded, and the slot confirmed, at most this often. */
@@ -38,6 +40,7 @@ export const STREAM_DEFAULTS = {
   batch: { maxChanges: 5_000, maxBytes: 8 << 20, maxDelayMs: 50 },
   bufferBytes: 8 << 20,
   fetchBytes: 8 << 20,
+  transactionMs: 3_000,
   holdMs: 0,
   confirmEveryMs: 1_000,
   visibilityTimeoutMs: 60_000,

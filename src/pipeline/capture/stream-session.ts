@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Publisher, PublishTransaction } from '../../core/contracts.ts';
+import type { MadeRecords, Publisher, PublishTransaction } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
 import { formatLsn, LSN_ZERO, parseLsn, type Lsn } from '../../core/lsn.ts';
 import { stateKeys, type EpochRecord } from '../../core/state.ts';
@@ -151,29 +151,45 @@ export class StreamSession {
     this.#report();
   }
 
+  /**
+   * In one transaction, or in several where the holes of thousands of wide rows must be fetched: that may take minutes,
+   * and Kafka ends a transaction after its timeout. After a failure all of it is made again, so what an earlier of them
+   * has published comes a second time, as after a crash.
+   */
   async #publishRows(batch: Batch): Promise<void> {
     const { recordSource } = this.#parts;
+    const { deletePolicy, transactionMs } = this.#context.options;
     const announced = await this.#announcedCleanups(batch);
-    const rules = { epoch: this.#epoch.epoch, deletePolicy: this.#context.options.deletePolicy, isAnnouncedCleanup: (runId: string) => announced.has(runId) };
-    let records = 0;
-    let letters = 0;
+    const make = (): AsyncIterator<MadeRecords> =>
+      recordSource.make(batch.changes, { epoch: this.#epoch.epoch, deletePolicy, isAnnouncedCleanup: (runId) => announced.has(runId) })[Symbol.asyncIterator]();
+    let slices = make();
+    let [records, letters] = [0, 0];
     let highWater: Lsn | null = null;
     if (batch.lastCommit) this.#lastCommit = { endLsn: formatLsn(batch.lastCommit.endLsn), timeMs: batch.lastCommit.commitTimeMs };
-    let again = false;
-    await this.#inTransaction(async (transaction) => {
-      // What was seen in the former attempt lies in the future of this one.
-      if (again) recordSource.forget();
-      again = true;
-      records = letters = 0;
-      for await (const made of recordSource.make(batch.changes, rules)) {
-        if (made.records.length > 0) await transaction.send(made.records);
-        if (made.letters.length > 0) await transaction.park(made.letters);
-        records += made.records.length;
-        letters += made.letters.length;
-      }
-      highWater = batch.lastCommit && batch.lastCommit.endLsn > this.#highWater && this.#highWaterIsDue() ? batch.lastCommit.endLsn : null;
-      if (highWater !== null) await this.#putHighWater(transaction, highWater);
-    });
+    for (let isDone = false; !isDone; ) {
+      let again = false;
+      await this.#inTransaction(async (transaction) => {
+        if (again) {
+          // What was seen in the former attempt lies in the future of this one.
+          recordSource.forget();
+          slices = make();
+          records = letters = 0;
+        }
+        again = true;
+        const until = performance.now() + transactionMs;
+        do {
+          const { done, value: made } = await slices.next();
+          isDone = done === true;
+          if (isDone) break;
+          if (made.records.length > 0) await transaction.send(made.records);
+          if (made.letters.length > 0) await transaction.park(made.letters);
+          records += made.records.length;
+          letters += made.letters.length;
+        } while (performance.now() < until);
+        highWater = isDone && batch.lastCommit && batch.lastCommit.endLsn > this.#highWater && this.#highWaterIsDue() ? batch.lastCommit.endLsn : null;
+        if (highWater !== null) await this.#putHighWater(transaction, highWater);
+      });
+    }
     if (highWater !== null) this.#highWaterRecorded(highWater);
     this.#shared.records += records;
     this.#shared.deadLetters += letters;

@@ -116,6 +116,22 @@ describe('unchanged TOAST is filled', () => {
     expect(kafka.largestSend).toBeLessThan(5 * 51_000);
   });
 
+  test('in several Kafka transactions where one would be open for too long, and from the beginning after a failure of one of them', async () => {
+    const ids: string[] = [];
+    for (let i = 0; i < 40; i++) ids.push(await insertRun(client, { graph: longText(50_000) }));
+    await dropAndCreateSlot();
+    await client.query(`UPDATE workflow_runs SET status = 'succeeded'`);
+    let commits = 0;
+    kafka.beforeCommit = () => {
+      if (++commits === 3) throw new Error('Kafka has ended the transaction');
+    };
+    await start({ cacheBytes: 0, options: { fetchBytes: 200_000, transactionMs: 0 } }).drained(client);
+    await expectEqual();
+    expect(kafka.batches.length).toBeGreaterThan(5);
+    // two of them were committed before the failure
+    expect(kafka.records.map(({ key }) => key.id).slice(kafka.batches[0]! + kafka.batches[1]!)).toEqual(ids);
+  });
+
   test('not at all for a row deleted since: its delete follows', async () => {
     const id = await insertRun(client, { graph });
     await dropAndCreateSlot();
