@@ -59,7 +59,7 @@ export interface Validation {
   readonly tables: readonly TableName[];
   /** Tables that were rewritten or altered while they were read: rows may have been missed. */
   readonly rewritten: readonly TableName[];
-  /** Why the path could not be drained: then rows in flight may be among the differences. */
+  /** Why the path could not be drained: then rows in flight may be among the differences, and what is equal may not stay so. */
   readonly notDrained: DifyEsError | null;
   readonly repair: RepairReport | null;
 }
