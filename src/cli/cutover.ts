@@ -122,6 +122,7 @@ const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, fl
       answers.push({ tenantId, ...answer });
       if (answer.was === 'not-switched') out.line(`${tenantId}: was not switched, so PostgreSQL has everything: restart Dify with its old settings`);
       else if (answer.done) out.line(`${tenantId}: taken back; PostgreSQL is its truth again. Restart Dify with its old settings, then dify-es migrate --tenant-id ${tenantId} and validate --full.`);
+      else if (answer.unsettled && answer.onlyInElasticsearch === 0) out.line(`${tenantId}: not taken back: rows kept changing, or the path did not drain, so nothing is proven. See that dify-es run is up, then again; --force takes it back all the same.`);
       else out.line(`${tenantId}: not taken back: ${answer.onlyInElasticsearch} documents exist in Elasticsearch alone, ${answer.differences} differ from PostgreSQL. With --force they stay where they are, and a migrate overwrites what differs with PostgreSQL's state.`);
     }
     out.result({ tenants: answers });

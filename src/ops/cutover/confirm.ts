@@ -96,7 +96,7 @@ async function fingerprint(db: Queryable, schema: string, tenantIds: readonly st
   return parts.join(' ');
 }
 
-export type Reverted = { readonly was: 'not-switched' | 'switched'; readonly onlyInElasticsearch: number; readonly differences: number; readonly done: boolean };
+export type Reverted = { readonly was: 'not-switched' | 'switched'; readonly onlyInElasticsearch: number; readonly differences: number; readonly unsettled: boolean; readonly done: boolean };
 
 /**
  * The way back. Before the writes were switched PostgreSQL has everything. Afterwards it lacks what Dify wrote since: the
@@ -107,7 +107,7 @@ export async function revertSwitch(config: Config, platform: Platform, tenantId:
   await control.refresh();
   if (!control.get<SwitchedRecord>(stateKeys.switched(tenantId))) {
     if (control.get(stateKeys.ready(tenantId)) !== undefined) await control.remove(stateKeys.ready(tenantId));
-    return { was: 'not-switched', onlyInElasticsearch: 0, differences: 0, done: true };
+    return { was: 'not-switched', onlyInElasticsearch: 0, differences: 0, unsettled: false, done: true };
   }
   const { verdict, difyOwn, differences } = await compare(config, platform, tenantId, log, signal);
   const done = force || (verdict === 'equal' && difyOwn === 0);
@@ -115,5 +115,5 @@ export async function revertSwitch(config: Config, platform: Platform, tenantId:
     await control.remove(stateKeys.switched(tenantId));
     if (control.get(stateKeys.ready(tenantId)) !== undefined) await control.remove(stateKeys.ready(tenantId));
   }
-  return { was: 'switched', onlyInElasticsearch: difyOwn, differences, done };
+  return { was: 'switched', onlyInElasticsearch: difyOwn, differences, unsettled: verdict === 'unsettled', done };
 }
