@@ -82,7 +82,7 @@ export const retention = defineVerb<RetentionFlags>({
 
 interface Round {
   readonly dropped: number;
-  readonly indices: readonly { readonly name: string; readonly documents: number }[];
+  readonly indices: readonly { readonly name: string; readonly documents: number | null }[];
   readonly boundaries: readonly RetentionRecord[];
   /** Nobody said yes. */
   readonly refused: boolean;
@@ -101,14 +101,15 @@ async function orAway(round: Promise<Round>, log: Logger): Promise<Round | undef
 
 async function once({ out, log, signal }: VerbContext, options: RetentionOptions, { dryRun, yes }: RetentionFlags): Promise<Round> {
   const plan = await retentionPlan(options);
-  const indices = plan.indices.map(({ name, documents }) => ({ name, documents }));
-  const sum = indices.reduce((total, { documents }) => total + documents, 0);
+  const indices = plan.indices.map(({ name, documents, closed }) => ({ name, documents: closed ? null : documents }));
+  const sum = plan.indices.reduce((total, { documents }) => total + documents, 0);
+  const closed = plan.indices.filter((index) => index.closed).length;
   if (indices.length === 0) {
     out.line(`no index has a whole month older than ${options.days} days`);
     return { dropped: 0, indices, boundaries: [], refused: false };
   }
-  out.table(['index', 'documents'], indices.map(({ name, documents }) => [name, formatCount(documents)]));
-  out.line(`${formatCount(indices.length)} indices with ${formatCount(sum)} documents, of whole months older than ${options.days} days`);
+  out.table(['index', 'documents'], indices.map(({ name, documents }) => [name, documents === null ? 'closed' : formatCount(documents)]));
+  out.line(`${formatCount(indices.length)} indices with ${formatCount(sum)} documents${closed > 0 ? `, and what is in the ${formatCount(closed)} closed ones` : ''}, of whole months older than ${options.days} days`);
   if (dryRun) return { dropped: 0, indices, boundaries: plan.boundaries, refused: false };
   // under --json nothing was shown, so nobody can be asked
   if (!yes && (out.json || !(await confirm('They are deleted for good.', signal)))) {

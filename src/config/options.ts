@@ -114,7 +114,7 @@ export const OPTIONS = {
     publication: option('CDC_PUBLICATION', slotName, 'dify_es', 'Publication with Dify\'s tables.'),
     deletePolicy: option('DELETE_POLICY', oneOf('apply', 'ignore'), 'apply', 'What a DELETE in PostgreSQL does to the document; cleanup-pg never deletes any.'),
     truncatePolicy: option('TRUNCATE_POLICY', oneOf('ignore', 'apply'), 'ignore', 'What a TRUNCATE does: ignore keeps the history in Elasticsearch.'),
-    walBudget: option('WAL_BUDGET', bytes, '0', 'WAL the slot may hold back, beside max_slot_wal_keep_size; 0: no budget of our own.'),
+    walBudget: option('WAL_BUDGET', bytes, '0', 'WAL the slot may hold back, beside max_slot_wal_keep_size; held only while a reader runs. 0: no budget of our own.'),
     walBudgetAction: option('WAL_BUDGET_ACTION', oneOf('alert', 'drop-slot'), 'alert', 'Past the budget: say so, or give the slot up to save the disk (then a full migrate is due).'),
   },
   kafka: {

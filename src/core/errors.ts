@@ -6,7 +6,7 @@ export const ERRORS = {
   CONFIG_INVALID: { exit: 2, cure: 'Correct the values named above; .env.example has a line for each variable.' },
   USAGE: { exit: 2, cure: 'Run the verb with --help.' },
   DISABLED: { exit: 2, cure: 'Set ELASTICSEARCH_ENABLED=true once the three servers are the right ones.' },
-  STOPPED: { exit: 1, cure: 'Run the same command again: it goes on where it was.' },
+  STOPPED: { exit: 1, cure: 'Run the same command again: what it has done stays done; a look, a comparison and a replay begin anew.' },
   ANSWER_NO: { exit: 1, cure: 'The lines above say what is missing.' },
 
   PG_UNREACHABLE: { exit: 3, cure: 'Check DB_HOST, DB_PORT and DB_SSL_MODE, and that PostgreSQL accepts connections from here.' },
@@ -35,6 +35,7 @@ export const ERRORS = {
   KAFKA_UNREACHABLE: { exit: 3, cure: 'Check KAFKA_BROKERS and KAFKA_SSL, and that the brokers\' advertised listeners can be reached from here.' },
   KAFKA_AUTH: { exit: 2, cure: 'Check KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD, KAFKA_SSL and KAFKA_SSL_CA, and the rights of that user.' },
   GROUP_BUSY: { exit: 1, cure: 'Stop every `dify-es sink` and `dify-es run` of this group (a killed one leaves it after its session timeout); then run the same command again.' },
+  REPLAY_UNFINISHED: { exit: 1, cure: 'Start `dify-es sink` or `dify-es run`: they go on with it from where the group stands, though not for the switched tenants of --force. The same replay again sets the group back once more.' },
   KAFKA_TOPIC_MISSING: { exit: 1, cure: 'Run `dify-es setup`.' },
   KAFKA_DATA_LOST: { exit: 1, cure: 'Run `dify-es setup`, start `dify-es run` again, then a full `dify-es migrate` and `dify-es validate --full --repair --delete-extra`; status says BACKFILL REQUIRED until both are done.' },
   KAFKA_LAYOUT_CHANGED: { exit: 1, cure: 'The number of partitions was changed, so rows would change partition and lose their order. Restore it, or start with a new KAFKA_TOPIC_PREFIX and a full migrate.' },

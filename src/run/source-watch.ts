@@ -15,6 +15,8 @@ import { driftOf, recordColumns } from './schema-drift.ts';
 
 const EVERY_MS = 10_000;
 const FREE_WITHIN_MS = 10_000;
+/** What Kafka may take to record the loss of the slot, while the disk fills. */
+const RECORD_WITHIN_MS = 10_000;
 /** Ten minutes of growth. */
 const SAMPLES = 60;
 
@@ -37,22 +39,28 @@ export interface SourceWatchOptions {
  * Ends with the signal, or throws PG_SLOT_LOST after it gave the slot up. A server that is away is the reader's to report.
  */
 export async function watchSource(options: SourceWatchOptions): Promise<void> {
-  const { config, signal } = options;
-  const db = openPool(pgTarget(config), { role: 'watch', max: 1, statementTimeoutMs: 30_000 });
+  const failed = new AbortController();
+  const watched = { ...options, signal: AbortSignal.any([options.signal, failed.signal]) };
+  const db = openPool(pgTarget(options.config), { role: 'watch', max: 2, statementTimeoutMs: 30_000 });
   const samples: WalSample[] = [];
   const said = new Set<string>();
   try {
-    while (!signal.aborted) {
-      try {
-        await watchTables(options, db, said);
-        await watchWal(options, db, samples, said);
-      } catch (error) {
-        if (!(error instanceof DifyEsError) || !error.code.endsWith('_UNREACHABLE')) throw error;
-      }
-      await sleep(options.everyMs ?? EVERY_MS, undefined, { signal }).catch(() => undefined);
-    }
+    // Beside each other: what is found out about a table waits for Kafka to be recorded, and the WAL grows meanwhile.
+    await Promise.all([repeat(watched, () => watchTables(watched, db, said)), repeat(watched, () => watchWal(watched, db, samples, said))]);
   } finally {
+    failed.abort();
     await db.end();
+  }
+}
+
+async function repeat({ signal, everyMs = EVERY_MS }: SourceWatchOptions, look: () => Promise<void>): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await look();
+    } catch (error) {
+      if (!(error instanceof DifyEsError) || !error.code.endsWith('_UNREACHABLE')) throw error;
+    }
+    await sleep(everyMs, undefined, { signal }).catch(() => undefined);
   }
 }
 
@@ -98,14 +106,29 @@ async function watchWal(options: SourceWatchOptions, db: Queryable, samples: Wal
   if (verdict.level === 'past' && walBudget > 0 && verdict.retainedBytes >= walBudget && walBudgetAction === 'drop-slot') await giveUpSlot(options, db, verdict);
 }
 
-/** The disk of the application counts more than our position. Recorded first: a crash between must not hide the gap. */
+/** The disk of the application counts more than our position. Recorded first, so that `status` says it from then on. */
 async function giveUpSlot(options: SourceWatchOptions, db: Queryable, verdict: WalVerdict): Promise<never> {
-  const { config, control, stopReader } = options;
-  await requireBackfill(options, TABLES, { reason: 'slot-lost', ...(await positionNow(db, control)), reconcile: true });
-  crashPoint('stream.slot-loss-recorded');
+  const { config, log, stopReader } = options;
+  if (await recordLoss(options, db)) crashPoint('stream.slot-loss-recorded');
+  else log.error('Kafka is away: the slot is dropped all the same, and BACKFILL REQUIRED will be recorded by `dify-es setup`');
   await stopReader();
   await dropWhenFree(db, config.postgres.slot);
   throw new DifyEsError('PG_SLOT_LOST', `WAL_BUDGET_ACTION=drop-slot: the slot held back ${Math.round(verdict.retainedBytes / 1048576)} MB and was dropped to save the disk`);
+}
+
+/**
+ * False when Kafka did not take it in time. The gap is found without it: a slot that is made anew stands above all that
+ * was ever confirmed (see decideEpoch), which setup and the reader take for BACKFILL REQUIRED of all tables.
+ */
+async function recordLoss(options: SourceWatchOptions, db: Queryable): Promise<boolean> {
+  const required = { reason: 'slot-lost', ...(await positionNow(db, options.control)), reconcile: true } as const;
+  const over = new AbortController();
+  const signal = AbortSignal.any([options.signal, over.signal]);
+  try {
+    return await Promise.race([requireBackfill({ ...options, signal }, TABLES, required).then(() => true), sleep(RECORD_WITHIN_MS, false, { signal })]);
+  } finally {
+    over.abort();
+  }
 }
 
 /** The server lets go of the slot a moment after our connection has ended. Throws PG_SLOT_BUSY when another reader holds it. */

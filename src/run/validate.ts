@@ -53,7 +53,7 @@ export async function runValidate(config: Config, platform: Platform, { request,
   try {
     const stuck = request.sample === 'full' ? await drainFirst(drainer, log) : null;
     if (repair !== 'no') repairer = new Repairer(await openResend(config, platform, signal, log), documents, { prefix, deleteExtra: repair === 'rows-and-extra' });
-    const validation = await validate(request, {
+    const compared = await validate(request, {
       source: new Source({ scanning, lookup }, config.postgres.schema),
       documents, boundaries, repairer, signal,
       expectedText: expectedDocuments(),
@@ -64,6 +64,8 @@ export async function runValidate(config: Config, platform: Platform, { request,
       },
       ...(onProgress ? { onProgress } : {}),
     });
+    // Without a suspect nobody asked for the drain point again, and what is still on its way may undo what is equal now.
+    const validation = { ...compared, notDrained: compared.notDrained ?? stuck };
     return { validation, reconciled: config.elasticsearch.enabled ? await settleReconcile(state.control, request, validation, before) : [] };
   } finally {
     await Promise.allSettled([drainer.close(), scanning.end(), lookup.end(), repairer?.close()]);

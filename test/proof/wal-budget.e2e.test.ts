@@ -5,15 +5,17 @@ import { loadDataset } from '../support/dify/generator.ts';
 import { createDifySchema } from '../support/dify/schema.ts';
 import { Pipeline, until } from '../support/pipeline.ts';
 import type { Program } from '../support/program.ts';
-import { isolate } from '../support/servers.ts';
+import { isolate, ownServers, type LocalServer } from '../support/servers.ts';
 
 /*
  * The WAL that the slot holds back, from the first warning to the slot that is given up for the disk's sake. One story;
  * each test goes on where the one before ended.
  */
 const here = isolate(import.meta.filename);
+const own = ownServers();
 const BUDGET = 64;
-const pipeline = new Pipeline({ ...here.env, KAFKA_PARTITIONS: '2', WAL_BUDGET: `${BUDGET}MB` });
+let kafka: LocalServer;
+let pipeline: Pipeline;
 let db: pg.Client;
 let forgotten: pg.Client;
 let stream: Program;
@@ -37,6 +39,8 @@ async function writeWal(megabytes: number): Promise<void> {
 }
 
 beforeAll(async () => {
+  kafka = await own.kafka();
+  pipeline = new Pipeline({ ...here.env, ...kafka.env, KAFKA_PARTITIONS: '2', WAL_BUDGET: `${BUDGET}MB` });
   db = await pipeline.connect();
   forgotten = await pipeline.connect();
   await createDifySchema(db);
@@ -46,7 +50,7 @@ beforeAll(async () => {
   await pipeline.start('sink');
 });
 afterAll(async () => {
-  await pipeline.killAll();
+  await pipeline?.killAll();
   await forgotten?.end();
   await db?.end();
 });
@@ -107,6 +111,30 @@ it('with WAL_BUDGET_ACTION=drop-slot the reader gives the slot up, says what it 
   await pipeline.verb(['migrate']);
   expect((await status()).reasons, 'until the reconcile is done').toHaveLength(4);
   // The repair would bring what migrate has missed.
+  expect(await pipeline.nothingMissing(), 'documents of the rows that were deleted while nobody read').toBe(5);
+  await pipeline.verb(['validate', '--full', '--repair', '--delete-extra']);
+  expect((await status()).reasons).toEqual([]);
+  await pipeline.equal();
+});
+
+it('the slot is given up also while Kafka is away and something waits to be recorded there; that changes are missing is found when the slot is made anew', async () => {
+  await stream.stop();
+  stream = await pipeline.start('stream', { env: { WAL_BUDGET_ACTION: 'drop-slot' } });
+  kafka.pause();
+  await db.query("ALTER TABLE workflow_app_logs ADD COLUMN added_while_kafka_was_away text DEFAULT 'added'");
+  await stream.said('the columns of the table have changed without a record of its rows');
+  await writeWal(BUDGET * 1.2);
+  expect((await stream.ended).code, stream.describe()).toBe(1);
+  expect(stream.describe()).toContain('Kafka is away: the slot is dropped all the same');
+  expect(stream.describe()).toMatch(/the slot held back \d+ MB and was dropped to save the disk/);
+  expect((await db.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [here.slot])).rowCount).toBe(0);
+
+  await db.query('DELETE FROM workflow_runs WHERE id IN (SELECT id FROM workflow_runs LIMIT 5)');
+  kafka.resume();
+  expect(await pipeline.verb(['setup'])).toContain('BACKFILL REQUIRED');
+  expect((await status()).reasons).toEqual(Array.from({ length: 4 }, () => expect.stringMatching(/^slot-(created|lost)$/) as string));
+  stream = await pipeline.start('stream');
+  await pipeline.verb(['migrate']);
   expect(await pipeline.nothingMissing(), 'documents of the rows that were deleted while nobody read').toBe(5);
   await pipeline.verb(['validate', '--full', '--repair', '--delete-extra']);
   expect((await status()).reasons).toEqual([]);

@@ -68,8 +68,8 @@ export interface FollowOptions {
 }
 
 /**
- * Returns when every record below the ends of the plan is settled. Throws STOPPED at the signal, NOT_DRAINED when nobody
- * is in the group for five minutes; the group stays where it is in both cases, and any sink goes on from there.
+ * Returns when every record below the ends of the plan is settled. Throws REPLAY_UNFINISHED at the signal, or when
+ * nobody is in the group for five minutes; the group stays where it is in both cases, and any sink goes on from there.
  */
 export async function follow(steps: readonly ReplayStep[], { config, platform, log, signal, sink, onProgress }: FollowOptions): Promise<void> {
   const { kafka, names } = platform;
@@ -82,15 +82,16 @@ export async function follow(steps: readonly ReplayStep[], { config, platform, l
   }
 }
 
-async function settled(steps: readonly ReplayStep[], lag: GroupLag, members: () => Promise<readonly string[]>, signal: AbortSignal, onProgress: FollowOptions['onProgress']): Promise<void> {
+/** Looks until the group has passed the ends. Apart from `follow` for its tests. */
+export async function settled(steps: readonly ReplayStep[], lag: Pick<GroupLag, 'isDrainedTo' | 'lag'>, members: () => Promise<readonly string[]>, signal: AbortSignal, onProgress: FollowOptions['onProgress']): Promise<void> {
   const ends: Ends = new Map(steps.map(({ table, partition, end }) => [endKey(table, partition), end]));
   const total = steps.reduce((sum, { from, end }) => sum + end - from, 0n);
   let attendedAt = performance.now();
   while (!(await lag.isDrainedTo(ends))) {
-    if (signal.aborted) throw new DifyEsError('STOPPED', 'stopped before the replay was through; the sinks go on with it');
+    if (signal.aborted) throw new DifyEsError('REPLAY_UNFINISHED', 'stopped before the replay was through');
     onProgress({ done: progressOf(steps, await lag.lag()), total });
     if ((await members()).length > 0) attendedAt = performance.now();
-    else if (performance.now() - attendedAt > UNATTENDED_MS) throw new DifyEsError('NOT_DRAINED', 'the group is set back, and no sink has joined it');
+    else if (performance.now() - attendedAt > UNATTENDED_MS) throw new DifyEsError('REPLAY_UNFINISHED', 'the group is set back, and no sink has joined it');
     await sleep(POLL_MS, undefined, { signal }).catch(() => undefined);
   }
   onProgress({ done: total, total });

@@ -26,7 +26,8 @@ export async function retentionPlan({ client, control, prefix, tenantIds, days, 
   await control.refresh();
   const documents = new Documents(client, prefix, signal);
   const indices: IndexInfo[] = [];
-  for (const table of TABLES) indices.push(...(await documents.indices(table, tenantIds)));
+  // a closed one holds shards and disk as well, and is among them
+  for (const table of TABLES) indices.push(...(await documents.indices(table, tenantIds, 'open,closed')));
   const known = new Map(control.entries<RetentionRecord>(stateKeys.retention('')).map(([, record]) => [record.tenantId, record]));
   return planRetention(indices, known, new Date(), days);
 }

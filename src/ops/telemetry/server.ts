@@ -27,7 +27,7 @@ export async function serveTelemetry(host: string, port: number, registry: Regis
     );
   });
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => reject(new DifyEsError('CONFIG_INVALID', `METRICS_HOST and METRICS_PORT: cannot listen on ${host}:${port} (${error.code ?? error.name})`)));
+    server.once('error', (error: NodeJS.ErrnoException) => reject(new DifyEsError('CONFIG_INVALID', `METRICS_HOST and METRICS_PORT: cannot listen on ${host}:${port} (${error.code ?? error.name})`, { cause: error })));
     server.listen(port, host, resolve);
   });
   // what comes later (a connection that breaks) is the asker's trouble and must not end a reader
@@ -42,6 +42,11 @@ export async function serveTelemetry(host: string, port: number, registry: Regis
         server.closeAllConnections();
       }),
   };
+}
+
+/** Somebody listens there already; any other fault is one of METRICS_HOST. */
+export function isTaken(error: unknown): boolean {
+  return error instanceof DifyEsError && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE';
 }
 
 async function answer({ method, url }: IncomingMessage, registry: Registry, health: Health): Promise<Answer> {

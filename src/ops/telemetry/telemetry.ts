@@ -10,7 +10,7 @@ import { Health, type Part } from './health.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { backfillNotes, noteBatch, noteMade, noteTables, noteWal, streamLag, streamNotes } from './note.ts';
 import { pollPlatform, readRecordedState } from './poll.ts';
-import { serveTelemetry } from './server.ts';
+import { isTaken, serveTelemetry } from './server.ts';
 
 const POLL_GRACE_MS = 1_000;
 
@@ -29,7 +29,8 @@ export interface Telemetry {
 
 /**
  * Runs `body` with the metrics of these parts, served on METRICS_PORT (0: not served), and ends with it. Throws
- * CONFIG_INVALID when the port is taken: a probe of somebody else's process would be worse than none.
+ * CONFIG_INVALID when the address cannot be had: a probe of somebody else's process would be worse than none. Nobody
+ * probes a `migrate`, which begins beside a `run` that has the port by the same `.env`: it goes on without.
  */
 export async function withTelemetry<T>(config: Config, log: Logger, parts: readonly Part[], body: (telemetry: Telemetry) => Promise<T>): Promise<T> {
   const { metricsHost, metricsPort } = config.program;
@@ -45,7 +46,12 @@ export async function withTelemetry<T>(config: Config, log: Logger, parts: reado
     if (lag === undefined) metrics.stream.lag.remove();
     else metrics.stream.lag.set(lag);
   });
-  const server = metricsPort === 0 ? undefined : await serveTelemetry(metricsHost, metricsPort, metrics.registry, health);
+  const isService = parts.some((part) => part !== 'migrate');
+  const server = metricsPort === 0 ? undefined : await serveTelemetry(metricsHost, metricsPort, metrics.registry, health).catch((error: unknown) => {
+    if (isService || !isTaken(error)) throw error;
+    log.warn({ host: metricsHost, port: metricsPort }, 'another process serves METRICS_PORT: going on without /metrics; a METRICS_PORT of its own for this command would serve them');
+    return undefined;
+  });
   if (server) log.info({ host: metricsHost, port: server.port }, 'serving /metrics, /healthz and /readyz');
 
   const noteProgress = streamNotes(metrics);

@@ -10,7 +10,9 @@ import { mgetItems, searchPage, type FoundDocument, type SearchPage } from './ra
 export interface IndexInfo {
   readonly name: string;
   readonly parts: IndexParts;
+  /** 0 where it is closed: nobody can count them. */
   readonly documents: number;
+  readonly closed: boolean;
 }
 
 export interface DocumentAddress {
@@ -38,20 +40,21 @@ export class Documents {
   }
 
   /**
-   * The open indices of the table (of these tenants; none named: of all), sorted by name; exactly ours. Refreshed, so
-   * that counts and searches see what was written up to now.
+   * The indices of the table (of these tenants; none named: of all), sorted by name; exactly ours. Closed ones only where
+   * they are asked for: no document of theirs can be read. Refreshed, so that counts and searches see what was written up
+   * to now.
    */
-  async indices(table: TableName, tenantIds: readonly string[]): Promise<IndexInfo[]> {
+  async indices(table: TableName, tenantIds: readonly string[], which: 'open' | 'open,closed' = 'open'): Promise<IndexInfo[]> {
     const connector = CONNECTORS[table];
     const patterns = tenantIds.length === 0 ? [indexPattern(this.#prefix, connector)] : tenantIds.map((tenant) => tenantPattern(this.#prefix, connector, tenant));
-    interface Line { index: string; 'docs.count': string | null }
+    interface Line { index: string; status: 'open' | 'close'; 'docs.count': string | null }
     const found: IndexInfo[] = [];
     for (const pattern of patterns) {
       await this.#rawOrGone('POST', `/${pattern}/_refresh`, undefined, { expand_wildcards: 'open' });
-      const answer = await this.#raw('GET', `/_cat/indices/${pattern}`, undefined, { format: 'json', h: 'index,docs.count', expand_wildcards: 'open' });
+      const answer = await this.#raw('GET', `/_cat/indices/${pattern}`, undefined, { format: 'json', h: 'index,status,docs.count', expand_wildcards: which });
       for (const line of JSON.parse(answer.toString('utf8')) as Line[]) {
         const parts = parseIndexName(this.#prefix, [connector], line.index);
-        if (parts) found.push({ name: line.index, parts, documents: Number(line['docs.count'] ?? 0) });
+        if (parts) found.push({ name: line.index, parts, documents: Number(line['docs.count'] ?? 0), closed: line.status === 'close' });
       }
     }
     return found.sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -77,7 +77,7 @@ export function printReport(report: ValidationReport, out: ReportSink): void {
   for (const why of APART) if (apart[why]) out.line(`${apart[why]} ${WHY[why]}: not compared`);
   for (const table of report.rewritten) out.line(`${table} was rewritten or altered meanwhile: run validate again`);
   if (report.inFlight > 0) out.line(`${report.inFlight} rows kept changing and are neither equal nor different: run validate again`);
-  if (report.notDrained) out.line(`not drained: ${report.notDrained.message}; rows in flight may be among the differences. ${report.notDrained.cure}`);
+  if (report.notDrained) out.line(`not drained: ${report.notDrained.message}; what is still on its way may change what was found. ${report.notDrained.cure}`);
   if (report.repair) out.line(describeRepair(report.repair));
   if (report.verdict === 'equal' && totals.rows + totals.documents === 0 && Object.keys(apart).length === 0) out.line('NOTHING WAS COMPARED: there is no row and no document of what was asked for; is the id right?');
   for (const table of report.reconciled) out.line(`BACKFILL REQUIRED is settled for ${table}`);

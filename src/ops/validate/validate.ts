@@ -59,7 +59,7 @@ export interface Validation {
   readonly tables: readonly TableName[];
   /** Tables that were rewritten or altered while they were read: rows may have been missed. */
   readonly rewritten: readonly TableName[];
-  /** Why the path could not be drained: then rows in flight may be among the differences. */
+  /** Why the path could not be drained: then rows in flight may be among the differences, and what is equal may not stay so. */
   readonly notDrained: DifyEsError | null;
   readonly repair: RepairReport | null;
 }
@@ -252,8 +252,13 @@ class ValidationRun {
   }
 }
 
-/** A row whose document was found elsewhere is one difference, not two: wrong-index says that it is missing there. */
-function withoutDoubles(differences: readonly Difference[]): Difference[] {
-  const elsewhere = new Set(differences.filter((found) => found.missingThere).map(({ table, id }) => `${table}/${id}`));
-  return differences.filter((found) => found.class !== 'missing' || !elsewhere.has(`${found.table}/${found.id}`));
+/**
+ * A row that lacks its document is one difference, however often it was looked at: as a row, and for each document of it
+ * elsewhere. wrong-index says itself that it is missing there.
+ */
+export function withoutDoubles(differences: readonly Difference[]): Difference[] {
+  const told = new Set(differences.filter((found) => found.missingThere).map(rowOf));
+  return differences.filter((found) => found.class !== 'missing' || (!told.has(rowOf(found)) && told.add(rowOf(found))));
 }
+
+const rowOf = ({ table, id }: Difference): string => `${table}/${id}`;

@@ -1,7 +1,7 @@
 import { CONNECTORS } from '../../connector/registry.ts';
 import type { Row, TableName } from '../../core/contracts.ts';
 import type { RowKey } from '../../core/row-key.ts';
-import type { RowVersion } from '../../core/row-version.ts';
+import { FIRST_OWN_VERSION, type RowVersion } from '../../core/row-version.ts';
 import { parseIndexName } from '../../pipeline/sink/index-name.ts';
 import { differingFields } from './document-diff.ts';
 import { expectationOfRow, verdictOfSurplus, type Boundaries } from './expectations.ts';
@@ -62,22 +62,24 @@ function judgeRow(suspect: Suspect, seen: Evidence, { key, row }: SeenRow, expec
   const expected = expectationOfRow(table, key, known);
   if (expected.kind === 'none' && (foundIn === null || expected.why !== 'expired')) return { kind: 'apart', why: expected.why };
   const index = expected.kind === 'document' ? expected.index : null;
+  const missing = (belongsIn: string): Verdict => ({ kind: 'difference', difference: { class: 'missing', table, tenantId: key.tenantId, month: expected.month, id, index: belongsIn } });
 
   if (foundIn !== null && foundIn !== index) {
     const found = seen.foundDocument;
     const where = parseIndexName(known.prefix, [CONNECTORS[table]], foundIn);
     if (!found || !where) return EQUAL;
     if (isAfter(found, seen.drainVersion)) return MOVING;
+    // Dify's own, which a repair that deletes surplus must never see as a difference; its row may lack a document all the same
+    if (found.version < FIRST_OWN_VERSION) return index !== null && seen.expectedDocument === null ? missing(index) : { kind: 'apart', why: 'dify-own' };
     const { tenantId, month } = where;
     return { kind: 'difference', difference: { class: 'wrong-index', table, tenantId, month, id, index: foundIn, ...(index ? { belongsIn: index, missingThere: seen.expectedDocument === null } : {}) } };
   }
 
   if (expected.kind === 'none') return { kind: 'apart', why: expected.why };
-  const place = { table, tenantId: key.tenantId, month: expected.month, id, index: expected.index };
   const document = seen.expectedDocument;
-  if (!document?.source) return { kind: 'difference', difference: { class: 'missing', ...place } };
+  if (!document?.source) return missing(expected.index);
   const fields = differingFields(expectedText(row), document.text, document.source, row, CONNECTORS[table]);
-  return fields.length === 0 ? EQUAL : { kind: 'difference', difference: { class: 'stale', ...place, fields } };
+  return fields.length === 0 ? EQUAL : { kind: 'difference', difference: { class: 'stale', table, tenantId: key.tenantId, month: expected.month, id, index: expected.index, fields } };
 }
 
 function judgeSurplus({ table, id, foundIn }: Suspect, seen: Evidence, known: Boundaries): Verdict {

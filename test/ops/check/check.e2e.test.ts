@@ -52,10 +52,10 @@ describe('check', () => {
     expect((await check(1, { WAL_BUDGET: '0' })).find('fail')).toEqual(['WAL limit']);
   });
 
-  test('after setup only the reader is missing', async () => {
+  test('after setup only the reader is missing, and a limit that holds without it', async () => {
     await pipeline.verb(['setup']);
     const answer = await check(0);
-    expect(answer.find('warn').filter((subject) => !['disk', 'health', 'shards'].includes(subject))).toEqual(['slot']);
+    expect(answer.find('warn').filter((subject) => !['disk', 'health', 'shards'].includes(subject))).toEqual(['slot', 'WAL limit']);
   });
 
   test('what somebody broke is found, each with its cure', async () => {

@@ -201,6 +201,9 @@ describe('cutover', () => {
   it('says what stands still when nobody reads', async () => {
     await running.stop();
     expect(noes(await cutover(1, '--tenant-id', other))).toEqual(expect.arrayContaining(['slot', 'lag', 'validation']));
+    await withControl((control) => control.put(stateKeys.switched(other), { tenantId: other, at: 'now', lsn: '0/0' } satisfies SwitchedRecord));
+    expect(await pipeline.verb(['cutover', '--tenant-id', other, '--revert'], 1)).toContain('not taken back: rows kept changing, or the path did not drain');
+    expect(await recorded(stateKeys.switched(other))).toBeDefined();
   });
 
   it('leaves no template of a tenant behind a teardown', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { TableName } from '../../../src/core/contracts.ts';
 import { planReplay, spansOf, type PartitionState } from '../../../src/ops/replay/plan.ts';
-import { progressOf } from '../../../src/ops/replay/replay.ts';
+import { progressOf, settled } from '../../../src/ops/replay/replay.ts';
 
 const state = (table: TableName, partition: number, more: Partial<PartitionState> = {}): PartitionState => ({ table, partition, beginning: 10n, end: 100n, position: 80n, atTime: null, ...more });
 const two = [state('workflow_runs', 0), state('workflow_runs', 1, { position: 10n }), state('workflow_app_logs', 0)];
@@ -49,5 +49,19 @@ describe('what a replay reads', () => {
     expect(progressOf(steps, at(null, null, null))).toBe(0n);
     expect(progressOf(steps, at(40n, 5n, 10n))).toBe(30n);
     expect(progressOf(steps, at(500n, 100n, 100n))).toBe(270n);
+  });
+});
+
+describe('a replay that is stopped', () => {
+  it('leaves the rest to the sinks, and is not told to run again: that would set the group back once more', async () => {
+    const stop = new AbortController();
+    const lag = { isDrainedTo: () => Promise.resolve(false), lag: () => Promise.resolve([]) };
+    const seen: bigint[] = [];
+    const following = settled(planReplay({ kind: 'beginning' }, two).steps, lag, () => Promise.resolve(['a sink']), stop.signal, ({ total }) => {
+      seen.push(total);
+      stop.abort();
+    });
+    await expect(following).rejects.toMatchObject({ code: 'REPLAY_UNFINISHED', exitCode: 1, cure: expect.not.stringMatching(/run the same/i) as string });
+    expect(seen).toEqual([270n]);
   });
 });

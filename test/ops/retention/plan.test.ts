@@ -5,7 +5,7 @@ import type { IndexInfo } from '../../../src/ops/validate/documents.ts';
 
 const A = '11111111-1111-4111-8111-111111111111';
 const B = '22222222-2222-4222-8222-222222222222';
-const index = (tenantId: string, month: string): IndexInfo => ({ name: `dify-workflow-runs-${tenantId}-${month}`, documents: 3, parts: { connector: CONNECTORS.workflow_runs, tenantId, month } });
+const index = (tenantId: string, month: string): IndexInfo => ({ name: `dify-workflow-runs-${tenantId}-${month}`, documents: 3, closed: false, parts: { connector: CONNECTORS.workflow_runs, tenantId, month } });
 const NOW = new Date('2025-11-23T08:00:00Z');
 
 describe('a retention plan', () => {

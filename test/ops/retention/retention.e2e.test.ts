@@ -120,3 +120,15 @@ it('--every: each later round shows what it found, records the boundary and drop
   expect(platform.state.control.get<RetentionRecord>(stateKeys.retention(other))).toMatchObject({ throughMonth: '2020.05' });
   await platform.close();
 });
+
+it('drops closed indices too, and says that nobody can count what is in them', async () => {
+  const closed = oldIndex('node-executions', '2020.03');
+  await make(closed);
+  expect((await fetch(`${here.elasticsearchUrl}/${closed}/_close`, { method: 'POST' })).status).toBe(200);
+  const drop = ['retention', '--tenant-id', other, '--days', String(DAYS)];
+  expect(await pipeline.verb([...drop, '--dry-run'])).toMatch(new RegExp(`${closed}.*closed`));
+  const answer = JSON.parse(await pipeline.verb([...drop, '--dry-run', '--json'])) as { indices: object[] };
+  expect(answer.indices).toContainEqual({ name: closed, documents: null });
+  await pipeline.verb([...drop, '--yes']);
+  expect(await there(closed)).toBe(false);
+});

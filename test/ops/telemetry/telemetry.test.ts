@@ -99,12 +99,28 @@ describe('the server of METRICS_PORT', () => {
     await expect(get(port, '/healthz')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
   });
 
-  it('refuses a port that somebody has, in words of the configuration, and listens nowhere with 0', async () => {
+  it('refuses a port that somebody has, in words of the configuration', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await new Promise((resolve) => other.once('listening', resolve));
     const { port } = other.address() as AddressInfo;
     await expect(withTelemetry(configOf(port), log, ['sink'], () => Promise.resolve())).rejects.toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('EADDRINUSE') as string });
     other.close();
+  });
+
+  it('is done without where a migrate finds the port taken, most likely by `run` with the same settings; a wrong host is a fault all the same', async () => {
+    const port = await freePort();
+    const lines: string[] = [];
+    const said = pino({}, { write: (line: string) => void lines.push(line) });
+    await withTelemetry(configOf(port), log, ['stream', 'sink'], async () => {
+      expect(await withTelemetry(configOf(port), said, ['migrate'], () => Promise.resolve('migrated'))).toBe('migrated');
+      expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ level: 40, port, msg: expect.stringContaining('METRICS_PORT') as string }]);
+      expect(await get(port, '/readyz')).toMatchObject({ body: expect.stringContaining('"sink"') as string });
+    });
+    const elsewhere = loadConfig({ METRICS_PORT: String(port), METRICS_HOST: '192.0.2.1' });
+    await expect(withTelemetry(elsewhere, log, ['migrate'], () => Promise.resolve())).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  });
+
+  it('listens nowhere with 0', async () => {
     expect(await withTelemetry(configOf(0), log, ['sink'], () => Promise.resolve('ran'))).toBe('ran');
   });
 });

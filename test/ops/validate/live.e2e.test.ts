@@ -164,10 +164,23 @@ describe('status beside a live Dify', () => {
 });
 
 describe('validate while the pipeline stands still', () => {
-  it('says so and lists what it sees, with exit code 1', async () => {
+  it('proves nothing by both ends being equal, since a change may be on its way, and settles no BACKFILL REQUIRED', async () => {
     await writer!.stop();
     writer = undefined;
     expect((await validate('--full')).code).toBe(0);
+    const required: BackfillRequired = { table: 'workflow_runs', reason: 'slot-lost', sinceLsn: '0/1', sinceEpoch: 1, reconcile: true, backfilledBy: 'x', at: 'then' };
+    await withControl((control) => control.put(stateKeys.required('workflow_runs'), required));
+    pipeline!.kill('SIGTERM');
+    await once(pipeline!, 'exit');
+    const { code, answer } = await validate('--full');
+    expect(answer).toMatchObject({ verdict: 'unsettled', differences: [], inFlight: 0, notDrained: { code: 'NOT_DRAINED' }, reconciled: [] });
+    expect(code).toBe(1);
+    await withControl(async (control) => expect(control.get(stateKeys.required('workflow_runs'))).toEqual(required));
+    startPipeline();
+    await expect.poll(async () => (await validate('--full')).answer, { timeout: 60_000, interval: 1000 }).toMatchObject({ verdict: 'equal', reconciled: ['workflow_runs'] });
+  });
+
+  it('says so and lists what it sees, with exit code 1', async () => {
     pipeline!.kill('SIGTERM');
     await once(pipeline!, 'exit');
     const { rows: [row] } = await ends.pg.query<{ id: string }>(`UPDATE workflow_app_logs SET created_from = 'later' WHERE id = (SELECT id FROM workflow_app_logs LIMIT 1) RETURNING id::text`);

@@ -5,6 +5,7 @@ import { boundariesFrom, expectationOfRow, verdictOfSurplus, type Boundaries } f
 import { skipValue } from '../../../src/ops/validate/json-compare.ts';
 import type { FoundDocument } from '../../../src/ops/validate/raw-documents.ts';
 import { tombstoneKey } from '../../../src/ops/validate/repairer.ts';
+import { withoutDoubles } from '../../../src/ops/validate/validate.ts';
 import { judge, type Evidence, type SeenRow } from '../../../src/ops/validate/verdict.ts';
 import { parseIndexName } from '../../../src/pipeline/sink/index-name.ts';
 import { CONNECTORS } from '../../../src/connector/registry.ts';
@@ -79,6 +80,23 @@ describe('the verdict on a document in another index than its row\'s', () => {
   it('is none once the document has gone, and waits while its version is behind the drain point', () => {
     expect(look(OTHER, {})).toEqual({ kind: 'equal' });
     expect(look(OTHER, { foundDocument: document(OTHER, {}, at(2, 1001)) })).toEqual({ kind: 'moving' });
+  });
+
+  it('is left apart below version 2^52, which Dify wrote, and the row is missing where it belongs', () => {
+    const foundDocument = document(OTHER, {}, FIRST_OWN_VERSION - 1n);
+    expect(look(OTHER, { foundDocument })).toEqual({ kind: 'apart', why: 'dify-own' });
+    expect(look(OTHER, { foundDocument }, { retention: new Map([[TENANT, '2025.10']]) })).toEqual({ kind: 'apart', why: 'dify-own' });
+    const missing = look(OTHER, { foundDocument, expectedDocument: null });
+    expect(missing).toEqual(look(null, { expectedDocument: null }));
+    expect(missing).toMatchObject({ difference: { class: 'missing', index: INDEX } });
+  });
+
+  it('is one difference of a row, as is one that was seen to be missing twice', () => {
+    const place = { table, tenantId: TENANT, month: '2025.10', index: INDEX } as const;
+    const [missing, other] = [{ class: 'missing', ...place, id: ID }, { class: 'missing', ...place, id: 'other' }] as const;
+    const wrong = { class: 'wrong-index', ...place, id: ID, belongsIn: INDEX, missingThere: true } as const;
+    expect(withoutDoubles([missing, missing, other])).toEqual([missing, other]);
+    expect(withoutDoubles([missing, wrong, other])).toEqual([wrong, other]);
   });
 });
 

@@ -13,6 +13,8 @@ export interface SlotFacts {
   readonly budgetBytes: number;
 }
 
+const LIMIT_IT = "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf();";
+
 export function slotFindings({ slot, retainedBytes, budgetBytes }: SlotFacts, server: ServerFacts, names: SourceNames, isSetUp: boolean): Finding[] {
   const findings = [state(slot, names, isSetUp), retained(retainedBytes, budgetBytes, server)];
   if (server.idleSlotTimeoutSeconds > 0) {
@@ -31,15 +33,17 @@ function state(slot: SlotState | null, names: SourceNames, isSetUp: boolean): Fi
   return ok('slot', `${slot.name} is read by pid ${slot.activePid}`);
 }
 
-/** Fails where nothing at all keeps a forgotten slot from filling the disk of Dify's database. */
+/**
+ * Fails where nothing at all keeps a forgotten slot from filling the disk of Dify's database, and warns where WAL_BUDGET
+ * alone does: it is the reader that acts on it, and the slot is forgotten when there is none.
+ */
 function retained(retainedBytes: number | null, budgetBytes: number, { maxSlotWalKeepBytes }: ServerFacts): Finding {
   const limits = { serverBytes: maxSlotWalKeepBytes < 0 ? null : maxSlotWalKeepBytes, budgetBytes: budgetBytes > 0 ? budgetBytes : null };
   const { level, limitBytes, share } = judgeWal([{ atMs: 0, retainedBytes: retainedBytes ?? 0 }], limits);
   const held = `${size(retainedBytes ?? 0)} held back`;
-  if (level === 'unlimited') {
-    return fail('WAL limit', `${held}; max_slot_wal_keep_size and WAL_BUDGET are both unlimited, so a reader that stays away fills the disk`, "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf(); or set WAL_BUDGET.");
-  }
+  if (level === 'unlimited') return fail('WAL limit', `${held}; max_slot_wal_keep_size and WAL_BUDGET are both unlimited, so a reader that stays away fills the disk`, LIMIT_IT);
   const message = `${held}, ${Math.round((share ?? 0) * 100)} % of the ${size(limitBytes ?? 0)} allowed`;
   if (level === 'past') return fail('WAL limit', message, 'See that dify-es stream runs and keeps up.');
-  return level === 'near' ? warn('WAL limit', message, 'See that dify-es stream runs and keeps up.') : ok('WAL limit', message);
+  if (level === 'near') return warn('WAL limit', message, 'See that dify-es stream runs and keeps up.');
+  return limits.serverBytes === null ? warn('WAL limit', `${message} by WAL_BUDGET, which holds only while a reader runs: one that stays away fills the disk`, LIMIT_IT) : ok('WAL limit', message);
 }
