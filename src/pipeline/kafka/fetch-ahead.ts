@@ -1,4 +1,3 @@
-import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { release } from '../../core/release.ts';
 import type { DecodedMessage } from './wire/decode-batches.ts';
@@ -8,7 +7,8 @@ import type { DecodedMessage } from './wire/decode-batches.ts';
  * waits for Elasticsearch nothing is unpacked, and what comes in for the others waits too. Here the next answer is asked
  * for at once, without the partitions that are at work, as long as not too much is in memory (docs/decisions/0015).
  *
- * Two parts work together: the group's `fetch`, which knows what to ask for, and the loop around it.
+ * Two parts work together: the group's `fetch`, which knows what is at work of all brokers and so what to ask for and
+ * when, and a loop for each broker, which hands on what it answers.
  */
 
 /** kafkajs' Batch, as far as it is needed here. */
@@ -29,39 +29,90 @@ export interface GroupClass {
   readonly prototype: Group;
 }
 
-/** Unpacked bytes at work above which nothing more is asked for. */
+/** Unpacked bytes at work, of all brokers, above which nothing more is asked for. */
 const AT_WORK_BYTES = 12 << 20;
 /** Packed bytes of an answer that comes on top of what is at work. */
 const AHEAD_BYTES = 1 << 20;
-/** Pause after an answer without anything, while partitions are at work: as long as the broker would hold it otherwise. */
+/** Pause after an answer without anything, while partitions of its broker are at work: as long as the broker would hold it otherwise. */
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 320;
 
 const nameOf = ({ topic, partition }: Pick<FetchedBatch, 'topic' | 'partition'>): string => `${topic}|${partition}`;
 
-/** Partitions at work by group: a second answer for one of them would overtake the first. */
-const atWorkOf = new WeakMap<object, Set<string>>();
-const releaseOf = new WeakMap<FetchedBatch, () => void>();
+/** What is at work of one group: one batch of a partition, since a second one would overtake it. */
+class AtWork {
+  private readonly batches = new Map<string, { readonly nodeId: number; readonly bytes: number }>();
+  private readonly pauses = new Map<number, number>();
+  private ending = new AbortController();
 
-/** Lets the group ask for what is not at work alone, and at once while anything is. */
+  has(name: string): boolean {
+    return this.batches.has(name);
+  }
+
+  get isEmpty(): boolean {
+    return this.batches.size === 0;
+  }
+
+  get isFull(): boolean {
+    let sum = 0;
+    for (const { bytes } of this.batches.values()) sum += bytes;
+    return sum > AT_WORK_BYTES;
+  }
+
+  /** Whether anything that this broker answered with is at work; it may not lead those partitions any more. */
+  hasOf(nodeId: number): boolean {
+    return [...this.batches.values()].some((batch) => batch.nodeId === nodeId);
+  }
+
+  add(nodeId: number, batch: FetchedBatch): void {
+    const name = nameOf(batch);
+    this.batches.set(name, { nodeId, bytes: batch.rawMessages.reduce((sum, { value }) => sum + (value?.length ?? 0), 0) });
+    this.pauses.delete(nodeId);
+    endOf.set(batch, () => {
+      this.batches.delete(name);
+      this.ending.abort();
+      this.ending = new AbortController();
+    });
+  }
+
+  /** Until a batch ends; not for ever, since the loop may have been stopped. */
+  async anEnd(longestMs = LONGEST_PAUSE_MS): Promise<void> {
+    await sleep(longestMs, undefined, { signal: this.ending.signal }).catch(() => undefined);
+  }
+
+  /** Twice as long each time, until the broker has something again. */
+  async pause(nodeId: number): Promise<void> {
+    const pauseMs = this.pauses.get(nodeId) ?? FIRST_PAUSE_MS;
+    this.pauses.set(nodeId, Math.min(2 * pauseMs, LONGEST_PAUSE_MS));
+    await this.anEnd(pauseMs);
+  }
+}
+
+const atWorkOf = new WeakMap<object, AtWork>();
+/** To be called once for each batch that the group's `fetch` has returned. */
+const endOf = new WeakMap<FetchedBatch, () => void>();
+
+/** Lets the group ask for what is not at work alone, and at once while anything of the same broker is. */
 export function mendConsumerGroup(ConsumerGroup: GroupClass): void {
   const { fetch, getActiveTopicPartitions } = ConsumerGroup.prototype;
   Object.assign(ConsumerGroup.prototype, {
     async fetch(this: Group, nodeId: number): Promise<FetchedBatch[]> {
       let atWork = atWorkOf.get(this);
-      if (!atWork) atWorkOf.set(this, (atWork = new Set()));
+      if (!atWork) atWorkOf.set(this, (atWork = new AtWork()));
+      if (atWork.isFull) {
+        await atWork.anEnd();
+        return [];
+      }
       const others = (): Record<string, Set<number>> =>
         Object.fromEntries(Object.entries(getActiveTopicPartitions.call(this)).map(([topic, partitions]) => [topic, new Set([...partitions].filter((partition) => !atWork.has(nameOf({ topic, partition }))))]));
-      const ahead: Partial<Group> = { maxWaitTime: 0, maxBytes: AHEAD_BYTES, getActiveTopicPartitions: others };
+      const ahead: Partial<Group> = { maxWaitTime: atWork.hasOf(nodeId) ? 0 : this.maxWaitTime, maxBytes: AHEAD_BYTES, getActiveTopicPartitions: others };
       // A proxy, since a fetch that fails may join the group anew, which sets the group's own fields.
-      const asking = atWork.size === 0 ? this : new Proxy(this, { get: (group, name) => (name in ahead ? ahead[name as keyof Group] : (group as never)[name]) });
-      // The brokers answer for each partition that was asked for, most of them without a record.
-      const batches = (await fetch.call(asking, nodeId)).filter(({ rawMessages }) => rawMessages.length > 0);
-      for (const batch of batches) {
-        const name = nameOf(batch);
-        atWork.add(name);
-        releaseOf.set(batch, () => void atWork.delete(name));
-      }
+      const asking = atWork.isEmpty ? this : new Proxy(this, { get: (group, name) => (name in ahead ? ahead[name as keyof Group] : (group as never)[name]) });
+      // The brokers answer for each partition that was asked for, most of them without a record. While a partition's
+      // leader moves two of them may have been asked for it.
+      const batches = (await fetch.call(asking, nodeId)).filter((batch) => batch.rawMessages.length > 0 && !atWork.has(nameOf(batch)));
+      for (const batch of batches) atWork.add(nodeId, batch);
+      if (batches.length === 0 && atWork.hasOf(nodeId)) await atWork.pause(nodeId);
       return batches;
     },
   } satisfies Partial<Group>);
@@ -70,50 +121,31 @@ export function mendConsumerGroup(ConsumerGroup: GroupClass): void {
 interface FetcherOptions {
   readonly nodeId: number;
   readonly workerQueue: { push(...batches: FetchedBatch[]): Promise<void> };
-  /** Which node's fetcher has a partition at work: its leader may move meanwhile. */
-  readonly partitionAssignments: Map<string, number>;
   readonly fetch: (nodeId: number) => Promise<FetchedBatch[]>;
 }
 
-/** In place of kafkajs' consumer/fetcher: one loop for each broker. It ends, or throws, when all that was at work has ended. */
-export function createFetcher({ nodeId, workerQueue, partitionAssignments, fetch }: FetcherOptions) {
-  const emitter = new EventEmitter();
-  const atWork = new Set<Promise<void>>();
+/** In place of kafkajs' consumer/fetcher: one loop for each broker. It ends, or throws, when all that it gave to the workers has ended. */
+export function createFetcher({ nodeId, workerQueue, fetch }: FetcherOptions) {
+  const handedOn = new Set<Promise<void>>();
   let isRunning = false;
-  let bytesAtWork = 0;
+  let ended: Promise<void> | undefined;
   let failure: { readonly error: unknown } | undefined;
 
-  const work = (batch: FetchedBatch): void => {
-    const name = nameOf(batch);
-    const bytes = batch.rawMessages.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
-    partitionAssignments.set(name, nodeId);
-    bytesAtWork += bytes;
+  const handOn = (batch: FetchedBatch): void => {
     const done = workerQueue.push(batch).catch((error: unknown) => void (failure ??= { error })).finally(() => {
-      partitionAssignments.delete(name);
-      bytesAtWork -= bytes;
-      releaseOf.get(batch)?.();
+      endOf.get(batch)?.();
       for (const memory of new Set(batch.rawMessages.flatMap(({ batchContext }) => batchContext.memory ?? []))) release(memory);
-      atWork.delete(done);
+      handedOn.delete(done);
     });
-    atWork.add(done);
+    handedOn.add(done);
   };
 
   const loop = async (): Promise<void> => {
-    let pauseMs = FIRST_PAUSE_MS;
     while (isRunning && !failure) {
-      const batches = await fetch(nodeId);
-      const ours = batches.filter((batch) => isRunning && (partitionAssignments.get(nameOf(batch)) ?? nodeId) === nodeId);
-      for (const batch of batches) {
-        if (ours.includes(batch)) work(batch);
-        else releaseOf.get(batch)?.();
+      for (const batch of await fetch(nodeId)) {
+        if (isRunning) handOn(batch);
+        else endOf.get(batch)?.();
       }
-      if (ours.length > 0) pauseMs = FIRST_PAUSE_MS;
-      while (bytesAtWork > AT_WORK_BYTES) await Promise.race(atWork);
-      if (ours.length > 0 || atWork.size === 0) continue;
-      const pause = new AbortController();
-      await Promise.race([...atWork, sleep(pauseMs, undefined, { signal: pause.signal }).catch(() => undefined)]);
-      pause.abort();
-      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     }
   };
 
@@ -121,22 +153,24 @@ export function createFetcher({ nodeId, workerQueue, partitionAssignments, fetch
     async start(): Promise<void> {
       if (isRunning) return;
       isRunning = true;
+      const end = Promise.withResolvers<void>();
+      ended = end.promise;
       try {
         await loop();
       } catch (error) {
         failure ??= { error };
       }
       isRunning = false;
-      await Promise.all(atWork);
+      await Promise.all(handedOn);
       const failed = failure;
       failure = undefined;
-      emitter.emit('end');
+      end.resolve();
       if (failed) throw failed.error;
     },
+    /** Also of a loop that has failed already: another broker's, which ended first, may be the one that kafkajs knows of. */
     async stop(): Promise<void> {
-      if (!isRunning) return;
       isRunning = false;
-      await new Promise<void>((resolve) => emitter.once('end', resolve));
+      await ended;
     },
     getWorkerQueue: () => workerQueue,
   };

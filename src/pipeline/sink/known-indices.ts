@@ -7,7 +7,7 @@ const TRUST_MS = 30_000;
 /**
  * A delete must not create an index, but with an external version it does, where an index of that name is missing
  * [measured on 8.19.21 and 9.5.3]. So deletes are sent only to indices that are there; without its index there is
- * nothing to delete.
+ * nothing to delete, unless a bulk that makes it is still under way (see `withoutVoidDeletes` in sink.ts).
  *
  * Only presence is remembered. Absence is asked anew for each batch: the partition may have been another sink's until a
  * moment ago, and that one may have made the index, with the very document that is to go.

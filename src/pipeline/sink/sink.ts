@@ -9,6 +9,7 @@ import type { BatchResult, Routed } from './batch.ts';
 import { BulkBody } from './bulk-body.ts';
 import { BulkWriter } from './bulk-writer.ts';
 import { coalesce } from './coalesce.ts';
+import type { Coalesced } from './coalesce.ts';
 import { DocumentWriter } from './document.ts';
 import { indexOf } from './index-name.ts';
 import { KnownIndices } from './known-indices.ts';
@@ -105,9 +106,9 @@ export class SinkWriter {
     const { onTrouble = ignore, onRecovered = ignore, pace = DEFAULT_PACE } = this.options;
     const patience = new Patience({ heartbeat: context.heartbeat, signal: context.signal, onTrouble, onRecovered, pace });
     try {
-      const { winners, losers } = coalesce(this.route(batch));
-      for (const loser of losers) batch.settle(loser.position, 'stale');
-      await this.writeAll(batch, await this.withoutVoidDeletes(batch, winners, patience), patience, context);
+      const coalesced = coalesce(this.route(batch));
+      for (const loser of coalesced.losers) batch.settle(loser.position, 'stale');
+      await this.writeAll(batch, await this.withoutVoidDeletes(batch, coalesced, patience), patience, context);
       await this.park(batch);
     } catch (error) {
       if (!(error instanceof Interrupted)) throw error;
@@ -144,13 +145,16 @@ export class SinkWriter {
 
   /**
    * Leaves out deletes whose index is not there: they would create it. One that this batch itself is about to create
-   * cannot hold their document either, since each document occurs once here.
+   * cannot hold their document either, since each document occurs once here. But a delete of a row that came in the same
+   * batch is sent: the sink that had the partition before may have sent that row, in a bulk that is still making the index.
    */
-  private async withoutVoidDeletes(batch: Batch, winners: readonly Routed[], patience: Patience): Promise<Routed[]> {
+  private async withoutVoidDeletes(batch: Batch, { winners, losers }: Coalesced<Routed>, patience: Patience): Promise<Routed[]> {
     const missing = await this.indices.missing(winners.filter(({ record }) => record.value === null).map(({ index }) => index), patience);
-    return winners.filter(({ index, record, position }) => {
-      const isVoid = record.value === null && missing.has(index);
-      if (isVoid) batch.settle(position, 'applied');
+    const documentOf = ({ index, id }: Routed): string => `${index}/${id}`;
+    const rows = new Set(losers.filter(({ index, record }) => record.value !== null && missing.has(index)).map(documentOf));
+    return winners.filter((winner) => {
+      const isVoid = winner.record.value === null && missing.has(winner.index) && !rows.has(documentOf(winner));
+      if (isVoid) batch.settle(winner.position, 'applied');
       return !isVoid;
     });
   }
@@ -203,7 +207,7 @@ export class SinkWriter {
   private async seeToNew(targets: readonly Routed[], patience: Patience): Promise<void> {
     const { beforeNew } = this.options;
     if (!beforeNew) return;
-    const unknown = new Set(targets.filter(({ index, record }) => record.value !== null && !this.indices.has(index)).map(({ index }) => index));
+    const unknown = new Set(targets.filter(({ index }) => !this.indices.has(index)).map(({ index }) => index));
     if (unknown.size > 0) await patience.insist(() => beforeNew([...unknown]));
   }
 

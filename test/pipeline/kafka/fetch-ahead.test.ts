@@ -10,6 +10,7 @@ const batchContext = { producerId: '1', inTransaction: true, isControlBatch: fal
 const batchOf = (partition: number, bytes = 10): Batch => ({ topic: 'runs', partition, rawMessages: bytes < 0 ? [] : [{ value: Buffer.alloc(bytes), batchContext }] });
 
 interface Asked {
+  readonly nodeId: number;
   readonly partitions: readonly number[];
   readonly maxWaitTime: number;
   readonly maxBytes: number;
@@ -20,16 +21,19 @@ class FakeGroup {
   readonly maxWaitTime = 300;
   readonly maxBytes = 1_000;
   readonly asked: Asked[] = [];
+  /** By partition. */
+  leaders = [1, 1, 1];
   getActiveTopicPartitions(): Record<string, Set<number>> {
     return { runs: new Set([0, 1, 2]) };
   }
-  fetch(_nodeId: number): Promise<Batch[]> {
+  fetch(nodeId: number): Promise<Batch[]> {
     const { maxWaitTime, maxBytes } = this;
-    return new Promise((answer) => this.asked.push({ partitions: [...this.getActiveTopicPartitions()['runs']!], maxWaitTime, maxBytes, answer: (batches) => answer([...batches]) }));
+    const partitions = [...this.getActiveTopicPartitions()['runs']!].filter((partition) => this.leaders[partition] === nodeId);
+    return new Promise((answer) => this.asked.push({ nodeId, partitions, maxWaitTime, maxBytes, answer: (batches) => answer([...batches]) }));
   }
 }
 
-function opened() {
+function opened(nodeIds: readonly number[] = [1]) {
   class Group extends FakeGroup {
     override fetch(nodeId: number): Promise<Batch[]> {
       return super.fetch(nodeId);
@@ -45,19 +49,30 @@ function opened() {
       return done.promise;
     },
   };
-  const fetcher = createFetcher({ nodeId: 1, workerQueue, partitionAssignments: new Map(), fetch: (nodeId) => group.fetch(nodeId) });
-  const running = fetcher.start();
-  running.catch(() => undefined);
-  return { group, work, fetcher, running, asked: (at: number) => until(() => group.asked[at]) };
+  const fetchers = nodeIds.map((nodeId) => createFetcher({ nodeId, workerQueue, fetch: (node) => group.fetch(node) }));
+  const runs = fetchers.map((fetcher) => fetcher.start());
+  for (const running of runs) running.catch(() => undefined);
+  const askedOf = (nodeId: number): Asked[] => group.asked.filter((asked) => asked.nodeId === nodeId);
+  return { group, work, fetchers, fetcher: fetchers[0]!, runs, running: runs[0]!, askedOf, asked: (at: number, nodeId = 1) => until(() => askedOf(nodeId)[at]) };
+}
+
+/** What has been asked for is answered with nothing. */
+async function stop({ group, fetchers, work }: Pick<ReturnType<typeof opened>, 'group' | 'fetchers' | 'work'>): Promise<void> {
+  for (const { resolve } of work.values()) resolve();
+  const stopped = fetchers.map((fetcher) => fetcher.stop());
+  for (const { answer } of group.asked) answer([]);
+  await Promise.all(stopped);
 }
 
 async function until<T>(look: () => T | undefined): Promise<T> {
   for (;;) {
     const found = look();
     if (found !== undefined) return found;
-    await new Promise((done) => setImmediate(done));
+    await turn();
   }
 }
+
+const turn = (): Promise<void> => new Promise((done) => void setImmediate(done));
 
 it('asks at once for what is not at work, and patiently for all when nothing is', async () => {
   const { work, fetcher, running, asked } = opened();
@@ -135,4 +150,75 @@ it('gives the memory of a batch back when its handler has ended, and not before'
   second.answer([]);
   await Promise.all([stopped, running]);
   expect(rawMessages.map(({ value }) => value.length)).toEqual([0, 0]);
+});
+
+it('asks a broker of which nothing is at work patiently, and the other one less and less often, until a batch ends', async () => {
+  const all = opened([1, 2]);
+  const { group, work, askedOf, asked } = all;
+  group.leaders = [1, 1, 2];
+  (await asked(0)).answer([batchOf(0)]);
+  const atWork = await until(() => work.get(0));
+  (await asked(0, 2)).answer([]);
+  // As brokers do that have nothing: they answer at once where they are told not to wait.
+  for (const began = Date.now(); Date.now() - began < 200; await turn()) {
+    for (const { maxWaitTime, answer } of group.asked) if (maxWaitTime === 0) answer([]);
+  }
+  expect(askedOf(1).length).toBeLessThan(8);
+  expect(askedOf(2)).toHaveLength(2);
+  expect(askedOf(2)[1]).toMatchObject({ partitions: [2], maxWaitTime: 300, maxBytes: 1 << 20 });
+  const before = askedOf(1).length;
+  atWork.resolve();
+  for (let turns = 0; turns < 10; turns++) await turn();
+  expect(askedOf(1)[before]).toMatchObject({ partitions: [0, 1], maxWaitTime: 300 });
+  await stop(all);
+});
+
+it('works on the first of two answers for a partition whose leader moves, and asks nobody for it until that has ended', async () => {
+  const all = opened([1, 2]);
+  const { group, work, asked } = all;
+  const old = await asked(0);
+  group.leaders = [2, 1, 1];
+  (await asked(0, 2)).answer([]);
+  const moved = await asked(1, 2);
+  expect([old.partitions, moved.partitions]).toEqual([[0, 1, 2], [0]]);
+  old.answer([batchOf(0)]);
+  const atWork = await until(() => work.get(0));
+  moved.answer([batchOf(0)]);
+  const next = await asked(2, 2);
+  expect(next.partitions).toEqual([]);
+  expect(work.get(0)).toBe(atWork);
+  atWork.resolve();
+  next.answer([]);
+  expect((await asked(3, 2)).partitions).toEqual([0]);
+  await stop(all);
+});
+
+it('asks no broker for more while too many bytes of another are at work', async () => {
+  const all = opened([1, 2]);
+  const { group, work, askedOf, asked } = all;
+  group.leaders = [1, 1, 2];
+  (await asked(0)).answer([batchOf(0, 13 << 20)]);
+  const atWork = await until(() => work.get(0));
+  (await asked(0, 2)).answer([]);
+  await new Promise((done) => setTimeout(done, 50));
+  expect([askedOf(1).length, askedOf(2).length]).toEqual([1, 1]);
+  atWork.resolve();
+  expect((await asked(1, 2)).partitions).toEqual([2]);
+  await stop(all);
+});
+
+it('has stopped when what a broker had at work has ended, also after an error', async () => {
+  const { work, fetcher, running, asked } = opened();
+  (await asked(0)).answer([batchOf(0), batchOf(1)]);
+  const second = await asked(1);
+  work.get(0)!.reject(new Error('the group is rebalancing'));
+  second.answer([]);
+  await new Promise((done) => setTimeout(done, 20));
+  let stopped = false;
+  const stopping = fetcher.stop().then(() => (stopped = true));
+  await new Promise((done) => setTimeout(done, 20));
+  expect(stopped).toBe(false);
+  work.get(1)!.resolve();
+  await stopping;
+  await expect(running).rejects.toThrow('the group is rebalancing');
 });

@@ -140,6 +140,16 @@ describe('a delete', () => {
     expect(await exists('2001.03')).toBe(true);
   });
 
+  test('of a row in the same batch is remembered, though its index is missing: the bulk of the sink before may still make it', async () => {
+    const { log, h } = start();
+    const before = harness(client, log, here.indexPrefix);
+    const [id, key] = [newId(), { createdAt: '2001-05-03 00:00:00' }];
+    const row = log.row(id, 1, {}, key);
+    expect(await h.handle(log, [row, log.tombstone(id, 2, key)])).toMatchObject({ counts: { applied: 1, stale: 1 } });
+    expect(await before.handle(log, [row])).toMatchObject({ counts: { applied: 0, stale: 1 } });
+    expect(await h.document(log, id, '2001.05')).toBeUndefined();
+  });
+
   test('beside a row of the same missing index does not disturb it', async () => {
     const { log, h } = start();
     const [id, key] = [newId(), { createdAt: '2001-04-03 00:00:00' }];
