@@ -108,6 +108,8 @@ export interface BackfillRequired {
   /** A run satisfies it when its barrier is at or above this LSN and its epoch at or above this epoch. */
   readonly sinceLsn: string;
   readonly sinceEpoch: number;
+  /** The end of the gap in the stream, where a later drift has moved `sinceLsn` beyond it: runs that began in between go on. */
+  readonly gapLsn?: string;
   /** Documents of a lost branch or of deletes that nobody saw may remain: validate must also find extra ones. */
   readonly reconcile: boolean;
   /** Set where `reconcile` is asked: the full run that has read the table since. Only the extra documents are left. */

@@ -14,7 +14,10 @@ import { StateMirror } from '../pipeline/sink/state-mirror.ts';
  */
 export interface DurableState {
   readonly control: ControlLog;
-  /** Of both copies the higher: a lower high-water mark would not notice that the source was rolled back. */
+  /**
+   * Of both copies the higher: a lower high-water mark would not notice that the source was rolled back. Kafka's alone
+   * while Elasticsearch is away; without one there it throws ES_UNREACHABLE.
+   */
   readEpoch(): Promise<EpochRecord | undefined>;
   /** The second copy of a record that is in Kafka already. Never throws and never waits: only the newest one counts. */
   mirrorEpoch(record: EpochRecord): void;
@@ -30,7 +33,10 @@ export interface DurableStateOptions {
   readonly log: Logger;
 }
 
-/** Throws what openControlLog throws. An Elasticsearch that is away only delays the second copy, and is said. */
+/**
+ * Throws what openControlLog throws, and ES_UNREACHABLE where Kafka has no epoch and Elasticsearch cannot say whether it
+ * has one: an epoch 1 that began then would overwrite the only copy of the true one.
+ */
 export async function openDurableState({ kafka, controlTopic, client, prefix, log }: DurableStateOptions): Promise<DurableState> {
   const plain = await openControlLog({ kafka, topic: controlTopic, logger: log });
   const mirror = new StateMirror(client, prefix);
@@ -38,11 +44,8 @@ export async function openDurableState({ kafka, controlTopic, client, prefix, lo
   try {
     await restore(plain, mirror, log);
   } catch (error) {
-    if (!isAway(error)) {
-      await plain.close();
-      throw error;
-    }
-    log.warn('Elasticsearch is away: the second copy of the state was not read');
+    await plain.close();
+    throw error;
   }
   const epochs = new LatestOnly<EpochRecord>((record) => mirror.put(stateKeys.epoch, record), (error) => log.warn({ reason: message(error) }, 'the epoch was not copied to Elasticsearch'));
   return {
@@ -53,7 +56,7 @@ export async function openDurableState({ kafka, controlTopic, client, prefix, lo
       try {
         return higherEpoch(here, await mirror.get<EpochRecord>(stateKeys.epoch));
       } catch (error) {
-        if (!isAway(error)) throw error;
+        if (!here || !isAway(error)) throw error;
         log.warn('Elasticsearch is away: the epoch is read from Kafka alone');
         return here;
       }

@@ -20,7 +20,10 @@ import type { Platform } from './platform.ts';
 import { driftOf, recordColumns } from './schema-drift.ts';
 import { watchSource } from './source-watch.ts';
 
-/** An acknowledgement of a topic with one replica may sit in the page cache of one machine; see topicConfig's flush.ms. */
+/**
+ * Kafka answers a commit when its coordinator has noted it, in a topic of its own that is not synced, and writes the
+ * markers afterwards. With one replica a power cut in between takes both; see docs/decisions/0018-synced-by-append.md.
+ */
 const SINGLE_REPLICA_HOLD_MS = 3_000;
 
 export interface StreamRun {

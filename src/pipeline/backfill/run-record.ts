@@ -30,7 +30,7 @@ export function allRequired(control: Pick<ControlLog, 'get'>): BackfillRequired[
 export function voidReason(run: BackfillRun, now: SourceIdentity, required: readonly BackfillRequired[]): string | undefined {
   if (run.epoch !== now.epoch) return `epoch ${now.epoch} began after it`;
   if (run.slot !== now.slot) return 'it belongs to another slot';
-  const since = required.find((record) => SLOT_REASONS.has(record.reason) && (record.sinceEpoch > run.epoch || parseLsn(record.sinceLsn) > parseLsn(run.barrierLsn)));
+  const since = required.find((record) => SLOT_REASONS.has(record.reason) && (record.sinceEpoch > run.epoch || parseLsn(record.gapLsn ?? record.sinceLsn) > parseLsn(run.barrierLsn)));
   return since && `${since.reason} after its barrier: changes may be missing`;
 }
 
@@ -87,10 +87,26 @@ export function satisfies(run: BackfillRun, required: BackfillRequired): 'no' | 
   return required.reconcile ? 'reconcile-left' : 'yes';
 }
 
-/** A requirement that asks for more stays: neither a later position nor a reconcile is ever taken back by a new one. */
+/**
+ * A requirement that asks for more stays: neither a later position nor a reconcile is ever taken back by a new one, nor
+ * the graver reason before a run has read the table: cleanup-pg would delete rows that Kafka has lost.
+ */
 export function mergeRequired(existing: BackfillRequired | undefined, fresh: BackfillRequired): BackfillRequired {
-  if (!existing || existing.sinceEpoch < fresh.sinceEpoch) return { ...fresh, reconcile: fresh.reconcile || (existing?.reconcile ?? false) };
-  return { ...fresh, sinceEpoch: existing.sinceEpoch, sinceLsn: formatLsn(maxLsn(parseLsn(existing.sinceLsn), parseLsn(fresh.sinceLsn))), reconcile: existing.reconcile || fresh.reconcile };
+  if (!existing) return fresh;
+  const merged = { ...fresh, ...laterStart(existing, fresh), reconcile: existing.reconcile || fresh.reconcile };
+  if (existing.backfilledBy !== undefined || gravity(existing.reason) <= gravity(fresh.reason)) return merged;
+  const { reason, gapLsn = existing.sinceLsn } = existing;
+  // A later drift moves the start, not the gap: a run that began between the two goes on.
+  return SLOT_REASONS.has(fresh.reason) ? { ...merged, reason } : { ...merged, reason, gapLsn };
+}
+
+function laterStart(existing: BackfillRequired, fresh: BackfillRequired): Pick<BackfillRequired, 'sinceEpoch' | 'sinceLsn'> {
+  if (existing.sinceEpoch < fresh.sinceEpoch) return { sinceEpoch: fresh.sinceEpoch, sinceLsn: fresh.sinceLsn };
+  return { sinceEpoch: existing.sinceEpoch, sinceLsn: formatLsn(maxLsn(parseLsn(existing.sinceLsn), parseLsn(fresh.sinceLsn))) };
+}
+
+function gravity(reason: BackfillRequired['reason']): number {
+  return reason === 'kafka-data-lost' ? 2 : SLOT_REASONS.has(reason) ? 1 : 0;
 }
 
 /** Records the requirements, each merged with what is recorded for its table at that moment. */

@@ -41,8 +41,9 @@ export function topicConfig(kind: 'table' | 'control' | 'dlq', replicationFactor
     'compression.type': 'producer',
     'min.insync.replicas': replicationFactor >= 3 ? '2' : '1',
     'unclean.leader.election.enable': 'false',
-    // One copy: an acknowledgement may sit in the page cache, so the broker is told to sync, and the slot waits longer.
-    ...(replicationFactor === 1 ? { 'flush.ms': '1000' } : {}),
+    // One copy: the broker must sync before it acknowledges, or a power cut takes what PostgreSQL has forgotten. Not
+    // flush.ms, which it looks at every log.flush.scheduler.interval.ms: never, by default.
+    ...(replicationFactor === 1 ? { 'flush.messages': '1' } : {}),
   };
   const compacted = { ...common, 'cleanup.policy': 'compact', 'delete.retention.ms': String(7 * DAY_MS) };
   switch (kind) {
@@ -113,7 +114,7 @@ export interface TopicFinding {
 }
 
 const NUMERIC_AT_LEAST = new Set(['max.message.bytes', 'delete.retention.ms', 'min.insync.replicas']);
-const ONLY_A_WARNING = new Set(['segment.bytes', 'segment.ms', 'min.cleanable.dirty.ratio', 'flush.ms']);
+const ONLY_A_WARNING = new Set(['segment.bytes', 'segment.ms', 'min.cleanable.dirty.ratio']);
 
 /** Compares the topics with what this program needs. `partitions`: as pinned, or as configured before the first setup. */
 export function verifyTopics(states: readonly TopicState[], names: TopicNames, partitions: number): TopicFinding[] {

@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { TABLES, type TableName } from '../../../src/core/contracts.ts';
 import { parseLsn } from '../../../src/core/lsn.ts';
 import { stateKeys, type BackfillRequired, type BackfillRun, type ControlLog, type EpochRecord } from '../../../src/core/state.ts';
+import { refusal } from '../../../src/ops/cleanup-pg/records.ts';
 import { recordSource, type Recording } from '../../../src/ops/setup/records.ts';
-import { mergeRequired } from '../../../src/pipeline/backfill/run-record.ts';
+import { mergeRequired, voidReason } from '../../../src/pipeline/backfill/run-record.ts';
 import type { ObservedSource } from '../../../src/pipeline/capture/epoch.ts';
 
 const NOW = parseLsn('0/500');
@@ -124,5 +125,25 @@ describe('two requirements of one table', () => {
 
   test('an older epoch never counts again', () => {
     expect(mergeRequired(base, { ...base, sinceEpoch: 1, sinceLsn: '0/100' })).toMatchObject({ sinceEpoch: 2 });
+  });
+
+  const lost: BackfillRequired = { ...base, reason: 'kafka-data-lost' };
+  test.each(['slot-created', 'slot-lost', 'new-epoch', 'source-restored', 'schema-drift'] as const)('that Kafka has lost its data stands above %s, and keeps cleanup-pg out, until the table was read again', (reason) => {
+    const fresh: BackfillRequired = { ...base, reason, sinceEpoch: reason === 'new-epoch' ? 3 : 2, sinceLsn: '0/A00' };
+    const merged = mergeRequired(lost, fresh);
+    expect(merged).toMatchObject({ reason: 'kafka-data-lost', sinceLsn: '0/A00', sinceEpoch: fresh.sinceEpoch });
+    expect(refusal([], [merged])).toContain('Kafka has lost its data');
+    expect(mergeRequired({ ...lost, backfilledBy: 'b' }, fresh).reason).toBe(reason);
+  });
+
+  test('a drift does not hide a gap from the runs that began before it, nor void those that began behind it', () => {
+    const run = (barrierLsn: string): BackfillRun => ({ runId: 'r', state: 'open', epoch: 2, slot: 's', barrierLsn, filter: { tables: TABLES, tenantIds: [], from: null, before: null }, tables: {}, startedAt: '', endedAt: null });
+    const drift = (sinceLsn: string): BackfillRequired => ({ ...base, reason: 'schema-drift', sinceLsn, reconcile: false });
+    const twice = mergeRequired(mergeRequired(base, drift('0/A00')), drift('0/B00'));
+    expect(twice).toMatchObject({ reason: 'slot-lost', sinceLsn: '0/B00', reconcile: true });
+    expect(voidReason(run('0/8FF'), { epoch: 2, slot: 's' }, [twice])).toContain('slot-lost');
+    expect(voidReason(run('0/900'), { epoch: 2, slot: 's' }, [twice])).toBeUndefined();
+    const another = mergeRequired(twice, { ...base, reason: 'slot-created', sinceLsn: '0/C00' });
+    expect(voidReason(run('0/B00'), { epoch: 2, slot: 's' }, [another])).toContain('slot-created');
   });
 });

@@ -15,9 +15,9 @@ describe('topics', () => {
   it('take a row of 20 MiB, sync to disk with one copy and ask for two in sync with three', () => {
     expect(Number(topicConfig('table', 1)['max.message.bytes'])).toBeGreaterThan(MAX_ROW_BYTES);
     expect(MAX_ROW_BYTES).toBeGreaterThan(20 * 1024 * 1024);
-    expect(topicConfig('table', 1)).toMatchObject({ 'flush.ms': '1000', 'min.insync.replicas': '1', 'cleanup.policy': 'compact' });
+    expect(topicConfig('table', 1)).toMatchObject({ 'flush.messages': '1', 'min.insync.replicas': '1', 'cleanup.policy': 'compact' });
     expect(topicConfig('table', 3)).toMatchObject({ 'min.insync.replicas': '2' });
-    expect(topicConfig('table', 3)).not.toHaveProperty('flush.ms');
+    expect(topicConfig('table', 3)).not.toHaveProperty('flush.messages');
     expect(topicConfig('dlq', 1)).toMatchObject({ 'cleanup.policy': 'delete', 'retention.ms': '-1' });
     expect(Number(topicConfig('dlq', 1)['max.message.bytes'])).toBeGreaterThan(Number(topicConfig('table', 1)['max.message.bytes']));
   });
@@ -39,6 +39,11 @@ describe('topics', () => {
       ['workflow_app_logs', 'segment.ms', 'warning'],
       ['dlq', 'exists', 'fault'],
     ]);
+  });
+
+  it('with one copy that is not synced at each append lose what was acknowledged, whatever flush.ms says', () => {
+    const asBefore = all((state) => (state.topic === names.control ? { ...state, config: { ...state.config, 'flush.messages': '9223372036854775807', 'flush.ms': '1000' } } : state));
+    expect(verifyTopics(asBefore, names, 6)).toEqual([{ topic: names.control, what: 'flush.messages', expected: '1', actual: '9223372036854775807', severity: 'fault' }]);
   });
 
   it('may take more and keep longer than asked', () => {
