@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { DifyEsError } from '../../core/errors.ts';
 import type { ControlChange } from '../../core/state.ts';
 import { PRODUCER_RETRY } from './idempotent-writer.ts';
 import { classifyKafkaError, toDifyEsError } from './kafka-errors.ts';
-import type { KafkaClient, Producer } from './kafkajs.ts';
+import type { KafkaClient, Producer, Transaction } from './kafkajs.ts';
 import { withinMs } from './patience.ts';
 
 export interface ControlChangeOptions {
@@ -31,8 +32,7 @@ export function createControlChange({ kafka, topic, refresh, logger }: ControlCh
   let last: Promise<unknown> = Promise.resolve();
 
   const attempt = async <T>(decide: () => ControlChange<T>, producer: Producer): Promise<T> => {
-    await producer.connect();
-    const transaction = await producer.transaction();
+    const transaction = await takeOver(producer);
     await refresh();
     const change = decided(decide);
     if (change.writes.length === 0) {
@@ -73,6 +73,21 @@ export function createControlChange({ kafka, topic, refresh, logger }: ControlCh
     last = turn.catch(() => undefined);
     return turn;
   };
+}
+
+/**
+ * kafkajs counts a broker that takes the connection and never answers (one that was stopped) as connected, and its first
+ * request then fails with an Error without a name of its own. Nothing was written by then: it is away, and no fault of ours.
+ */
+async function takeOver(producer: Producer): Promise<Transaction> {
+  try {
+    await producer.connect();
+    return await producer.transaction();
+  } catch (error) {
+    const { code, reason } = classifyKafkaError(error);
+    if (code !== 'INTERNAL' || reason !== 'Error') throw error;
+    throw new DifyEsError('KAFKA_UNREACHABLE', 'Kafka: a broker takes the connection and does not answer', { cause: error });
+  }
 }
 
 /** What deciding threw: the caller's own, never a reason to try again. */
