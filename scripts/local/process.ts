@@ -42,7 +42,10 @@ export function startDetached(launch: Launch): number {
   }
 }
 
-/** The mark of a living process, undefined for one that is gone or a zombie. */
+/**
+ * The mark of a living process, undefined for one that is gone or a zombie. Our own child counts until it was reaped: up
+ * to then its pid is taken, and PostgreSQL refuses to start over the lock file of a killed one (seen under load).
+ */
 export function markOf(pid: number): ProcessMark | undefined {
   const started = existsSync('/proc/self/stat') ? startFromProc(pid) : startFromPs(pid);
   return started === undefined ? undefined : { pid, started };
@@ -60,7 +63,7 @@ function statFields(pid: number): readonly string[] | undefined {
 
 function startFromProc(pid: number): string | undefined {
   const fields = statFields(pid);
-  if (!fields || fields[0] === 'Z' || fields[0] === 'X') return undefined;
+  if (!fields || fields[0] === 'X' || (fields[0] === 'Z' && fields[1] !== String(process.pid))) return undefined;
   return fields[19];
 }
 
