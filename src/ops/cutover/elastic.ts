@@ -5,7 +5,8 @@ import { indexName, indexPattern, parseIndexName, tenantPattern } from '../../pi
 import { listRelaxed, relaxedAlias } from '../../pipeline/sink/relaxed.ts';
 import { ensureTemplates, templateOf, templateStates, type IndexTemplate, type TemplateSettings, type TemplateState } from '../../pipeline/sink/templates.ts';
 import { QUICK_REFRESH, tenantTemplates } from '../../run/templates.ts';
-import { ask, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
+import { shardUse } from '../check/elasticsearch/cluster.ts';
+import { ask, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
 import { isQuickRefresh, type ShardRoom } from './findings.ts';
 
 const CONNECTOR_LIST = Object.values(CONNECTORS);
@@ -153,5 +154,6 @@ async function indicesOfMonth(client: Client, prefix: string, month: string): Pr
 async function readShards(client: Client): Promise<Pick<ShardRoom, 'used' | 'limit'>> {
   const health = await ask<Health>(client, '/_cluster/health');
   const settings = await ask<ClusterSettings>(client, '/_cluster/settings', { include_defaults: 'true', filter_path: '*.cluster.max_shards_per_node' });
-  return { used: health.active_shards + health.unassigned_shards, limit: Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000) * health.number_of_data_nodes };
+  const { used, limit } = shardUse(health, settings);
+  return { used, limit };
 }

@@ -11,8 +11,8 @@ import { indexName } from '../../pipeline/sink/index-name.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
 import { elasticSettings, openElastic, pgTarget } from '../../run/connections.ts';
 import { templateSettings } from '../../run/sink.ts';
-import { diskRoom } from '../check/elasticsearch/cluster.ts';
-import { ask, readNodes, setting, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
+import { diskRoom, shardUse } from '../check/elasticsearch/cluster.ts';
+import { ask, readNodes, type ClusterSettings, type Health } from '../check/elasticsearch/facts.ts';
 import { wrongMappings } from '../cutover/elastic.ts';
 import { oldestKeptMonth } from '../retention/plan.ts';
 import { Documents } from '../validate/documents.ts';
@@ -68,7 +68,7 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
     for (const table of filter.tables) for (const { name } of await documents.indices(table, filter.tenantIds)) existing.add(name);
     const health = await ask<Health>(client, '/_cluster/health');
     const settings = await ask<ClusterSettings>(client, '/_cluster/settings', { include_defaults: 'true', filter_path: '*.cluster.max_shards_per_node,*.cluster.routing.allocation.disk' });
-    const limit = Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000) * health.number_of_data_nodes;
+    const { used, limit } = shardUse(health, settings);
     return {
       groups,
       missing,
@@ -78,7 +78,7 @@ export async function estimate(config: Config, { filter, signal, onBlocks }: Est
         freeDiskBytes: diskRoom(nodes, settings),
         wrongMapping: await wrongMappings(client, existing, templateSettings(config)),
         walLimitBytes: await walLimit(source, config.postgres.walBudget),
-        freeShards: limit - health.active_shards - health.unassigned_shards,
+        freeShards: limit - used,
         oldestKeptMonth: oldestKeptMonth(new Date(), retentionDays),
       }),
     };

@@ -15,14 +15,18 @@ export function healthFinding({ status, unassigned_shards: unassigned }: Health,
   return ok('health', 'green');
 }
 
+/** Shards in the whole cluster; 1,000 for each data node is Elasticsearch's own default. */
+export function shardUse(health: Health, settings: ClusterSettings): { readonly used: number; readonly limit: number; readonly perNode: number } {
+  const perNode = Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000);
+  return { used: health.active_shards + health.unassigned_shards, limit: perNode * health.number_of_data_nodes, perNode };
+}
+
 /**
  * The limit of shards in the whole cluster; at the limit no index of a new month or tenant can be made. `needed`: an
  * upper bound of the indices that PostgreSQL's rows will make, null when nobody could count.
  */
 export function shardFinding(health: Health, settings: ClusterSettings, needed: number | null): Finding {
-  const perNode = Number(setting(settings, 'cluster.max_shards_per_node') ?? 1000);
-  const limit = perNode * health.number_of_data_nodes;
-  const used = health.active_shards + health.unassigned_shards;
+  const { used, limit, perNode } = shardUse(health, settings);
   const free = limit - used;
   const cure = `Raise cluster.max_shards_per_node (${perNode}), or add nodes; dify-es migrate --dry-run counts exactly.`;
   const message = `${used} of ${limit} in use`;
