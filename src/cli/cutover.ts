@@ -81,6 +81,7 @@ const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, fl
   async assess({ config, out, log, signal }, platform, { tenantIds: tenants, wait, prepare }) {
     // before --prepare, which would put templates for an id that was mistyped
     await requireKnown(config, platform, tenants, signal);
+    const everyTenant = (await listTenants(config, platform)).map(({ tenantId }) => tenantId);
     const answers: (Assessment & { switched: boolean })[] = [];
     for (const tenantId of tenants) {
       if (platform.state.control.get(stateKeys.switched(tenantId)) !== undefined) {
@@ -92,7 +93,7 @@ const MODES: Readonly<Record<Mode, (context: VerbContext, platform: Platform, fl
         const { indices, templates } = await prepareTenant(platform.client, tenantId, templateSettings(config));
         out.line(`${tenantId}: refresh interval set for ${indices.length} indices, ${templates.length} templates put`);
       }
-      const answer = await look(config, platform, tenantId, wait, log, signal);
+      const answer = await look(config, platform, tenantId, everyTenant, wait, log, signal);
       answers.push({ ...answer, switched: false });
       out.line(`${tenantId}: ${answer.ready ? 'ready' : 'not ready'}`);
       for (const { level, subject, message, cure } of answer.findings) {
@@ -141,9 +142,9 @@ async function requireKnown(config: Config, platform: Platform, tenants: readonl
   if (unknown.length > 0) throw new DifyEsError('USAGE', unknown.map((tenantId) => `no such tenant: ${tenantId} has neither rows nor documents`).join('\n'));
 }
 
-async function look(config: Config, platform: Platform, tenantId: string, wait: boolean, log: Logger, signal: AbortSignal): Promise<Assessment> {
+async function look(config: Config, platform: Platform, tenantId: string, everyTenant: readonly string[], wait: boolean, log: Logger, signal: AbortSignal): Promise<Assessment> {
   for (;;) {
-    const answer = await assess(config, platform, tenantId, log, signal);
+    const answer = await assess(config, platform, tenantId, everyTenant, log, signal);
     if (answer.ready || !wait) return answer;
     log.info({ tenantId, no: answer.findings.filter(({ level }) => level === 'fail').map(({ subject }) => subject) }, 'not ready yet');
     await sleep(LOOK_AGAIN_MS, undefined, { signal });

@@ -20,7 +20,6 @@ import { readTenantIndices } from './elastic.ts';
 import {
   backfillFinding, isReady, lettersFinding, mappingFinding, refreshFinding, shardsFinding, slotFinding, validationFinding, type LetterCounts,
 } from './findings.ts';
-import { listTenants } from './tenants.ts';
 
 export interface Assessment {
   readonly tenantId: string;
@@ -30,19 +29,21 @@ export interface Assessment {
   readonly lsn: string | null;
 }
 
-/** Looks at everything that a switch of the tenant depends on, and records the answer with its evidence. */
-export async function assess(config: Config, platform: Platform, tenantId: string, log: Logger, signal: AbortSignal): Promise<Assessment> {
+/**
+ * Looks at everything that a switch of the tenant depends on, and records the answer with its evidence. `everyTenant`:
+ * ids of all that there are, which need their shards together.
+ */
+export async function assess(config: Config, platform: Platform, tenantId: string, everyTenant: readonly string[], log: Logger, signal: AbortSignal): Promise<Assessment> {
   const { control } = platform.state;
   await control.refresh();
-  const tenants = await listTenants(config, platform);
-  const elastic = await readTenantIndices(platform.client, tenantId, tenants.map((tenant) => tenant.tenantId), templateSettings(config), new Date());
+  const elastic = await readTenantIndices(platform.client, tenantId, everyTenant, templateSettings(config), new Date());
   const drained = await drainFinding(config, platform, log, signal);
   const validation = drained.lsn === null ? null : await compare(config, platform, tenantId, log, signal);
   const findings = [
     backfillFinding(tenantId, allRuns(control), allRequired(control)),
     await slotFindingOf(config),
     drained.finding,
-    lettersFinding(await countLetters(platform, tenantId)),
+    lettersFinding((await countLetters(platform, [tenantId])).get(tenantId)!),
     validationFinding(validation?.verdict ?? null, validation ?? NOTHING, tenantId),
     mappingFinding(elastic.wrongMapping, elastic.templates),
     shardsFinding(elastic.shards),
@@ -83,21 +84,24 @@ async function slotFindingOf(config: Config): Promise<Finding> {
   }
 }
 
-/** Pure but for reading the topic: a letter is the tenant's when its key says so. */
-export async function countLetters({ kafka, names, state: { control } }: Platform, tenantId: string): Promise<LetterCounts> {
-  const counts = { open: 0, accepted: 0, unattributed: 0 };
+/** Reads the topic once: a letter is a tenant's when its key says so. One without a key may be anybody's, so each has it. */
+export async function countLetters({ kafka, names, state: { control } }: Platform, tenantIds: readonly string[]): Promise<ReadonlyMap<string, LetterCounts>> {
+  const own = new Map(tenantIds.map((tenantId) => [tenantId, { open: 0, accepted: 0 }]));
+  let unattributed = 0;
   const letters = await openDeadLetters(kafka, names, control);
   try {
     for await (const slice of letters.letters()) {
       for (const { key, state } of slice) {
-        if (key === null && state === 'open') counts.unattributed++;
-        else if (key?.tenantId === tenantId && state !== 'redriven') counts[state]++;
+        if (state === 'redriven') continue;
+        const counts = key && own.get(key.tenantId);
+        if (counts) counts[state]++;
+        else if (key === null && state === 'open') unattributed++;
       }
     }
   } finally {
     await letters.close();
   }
-  return counts;
+  return new Map([...own].map(([tenantId, counts]) => [tenantId, { ...counts, unattributed }]));
 }
 
 export interface Comparison {

@@ -75,11 +75,12 @@ export async function confirmSwitch(config: Config, platform: Platform, { tenant
 async function requireReady(platform: Platform, tenantIds: readonly string[]): Promise<void> {
   const { control } = platform.state;
   await control.refresh();
+  const letters = await countLetters(platform, tenantIds);
   for (const tenantId of tenantIds) {
     if (!control.get<ReadyRecord>(stateKeys.ready(tenantId))) throw new DifyEsError('ANSWER_NO', `${tenantId} was not found ready: run dify-es cutover --tenant-id ${tenantId} first`);
     const backfill = backfillFinding(tenantId, allRuns(control), allRequired(control));
     if (backfill.level === 'fail') throw new DifyEsError('ANSWER_NO', `${tenantId} is not ready any more; backfill: ${backfill.message}`);
-    const { open } = await countLetters(platform, tenantId);
+    const { open } = letters.get(tenantId)!;
     if (open > 0) throw new DifyEsError('ANSWER_NO', `${open} dead letters of ${tenantId} are open: nothing would redrive them after the switch`);
   }
 }
