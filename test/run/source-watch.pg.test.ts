@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { pino } from 'pino';
-import { expect, test } from 'vitest';
+import { test } from 'vitest';
 import { loadConfig, readEnvironment } from '../../src/config/config.ts';
 import { DifyEsError } from '../../src/core/errors.ts';
 import { stateKeys, type ControlLog } from '../../src/core/state.ts';
