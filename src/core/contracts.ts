@@ -109,8 +109,8 @@ export interface MadeRecords {
 export const OPERATION_LETTERS = { read: 'r', insert: 'c', update: 'u', delete: 'd', moved: 'm' } as const;
 
 /**
- * `read`: by the backfill or a re-read; the others: from the log. `moved`: a tombstone of the log alone, since the value
- * behind it, under another key, is of the same document (docs/decisions/0019).
+ * `read`: by the backfill or a re-read; the others: from the log. `moved`: a tombstone for compaction alone, since the row
+ * has another key of the same document now (docs/decisions/0019).
  */
 export type Operation = keyof typeof OPERATION_LETTERS;
 

@@ -58,6 +58,8 @@ async function repeat({ signal, everyMs = EVERY_MS }: SourceWatchOptions, look: 
     try {
       await look();
     } catch (error) {
+      // Stopped while it waited for Kafka to record something: the next start finds it out again.
+      if (signal.aborted && (error as Error).name === 'AbortError') return;
       if (!(error instanceof DifyEsError) || !error.code.endsWith('_UNREACHABLE')) throw error;
     }
     await sleep(everyMs, undefined, { signal }).catch(() => undefined);

@@ -65,8 +65,14 @@ export async function confirmSwitch(config: Config, platform: Platform, { tenant
   }
 
   async function record(at: string, lsn: Lsn, before: string): Promise<Confirmed> {
-    const switched = tenantIds.map((tenantId): SwitchedRecord => ({ tenantId, at, lsn: formatLsn(lsn) }));
-    for (const one of switched) await control.put(stateKeys.switched(one.tenantId), one);
+    const switched: SwitchedRecord[] = [];
+    for (const tenantId of tenantIds) {
+      // A second --confirm moves nothing: rows that came late since the first one are found from its time on.
+      const known = control.get<SwitchedRecord>(stateKeys.switched(tenantId));
+      const one = known ?? { tenantId, at, lsn: formatLsn(lsn) };
+      if (!known) await control.put(stateKeys.switched(tenantId), one);
+      switched.push(one);
+    }
     return { switched, writtenMeanwhile: (await look()) !== before };
   }
 }

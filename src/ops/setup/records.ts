@@ -59,6 +59,18 @@ export async function recordSource({ control, recorded, observed, tables, nowLsn
   return { required: due.map(({ table }) => table), reasons, epoch: observed ? epoch : null };
 }
 
+/**
+ * Tables whose topics are missing while the state is there: somebody deleted them. What was confirmed to PostgreSQL and
+ * not indexed yet is gone, and a replay has nothing of it. Only their absence tells, so this comes before they are made
+ * anew. Without an epoch no reader has published anything. Returns those whose backfill is required now.
+ */
+export async function recordLostTopics(control: ControlLog, lost: readonly TableName[], nowLsn: Lsn, at: Date): Promise<readonly TableName[]> {
+  const epoch = control.get<EpochRecord>(stateKeys.epoch)?.epoch;
+  if (epoch === undefined) return [];
+  await addRequired(control, lost.map((table) => ({ table, reason: 'kafka-data-lost', sinceLsn: formatLsn(nowLsn), sinceEpoch: epoch, reconcile: true, at: at.toISOString() })));
+  return lost;
+}
+
 function reasonOf({ changed }: EpochDecision): BackfillRequired['reason'] {
   if (changed === null) return 'slot-created';
   return changed === 'first' ? 'first-run' : changed;

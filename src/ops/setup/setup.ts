@@ -1,8 +1,8 @@
 import type { Logger } from 'pino';
 import type { Config } from '../../config/config.ts';
-import type { TableName } from '../../core/contracts.ts';
+import { TABLES, type TableName } from '../../core/contracts.ts';
 import { crashPoint } from '../../core/crash-point.ts';
-import { parseLsn } from '../../core/lsn.ts';
+import { parseLsn, type Lsn } from '../../core/lsn.ts';
 import { stateKeys } from '../../core/state.ts';
 import { connect, query, toPgError } from '../../pipeline/capture/pg-connection.ts';
 import type { KafkaClient } from '../../pipeline/kafka/client.ts';
@@ -15,7 +15,7 @@ import { templateSettings } from '../../run/sink.ts';
 import { templatesInUse } from '../../run/templates.ts';
 import type { SourceNames } from './fitness.ts';
 import { observeSource } from './observe.ts';
-import { recordSource, type Recorded } from './records.ts';
+import { recordLostTopics, recordSource, type Recorded } from './records.ts';
 import { openSession, throwIfStopped, type OpsSession } from './session.ts';
 import { readSource, requireReady, setUpSource } from './source.ts';
 import { readTables } from './source-state.ts';
@@ -46,15 +46,21 @@ export async function runSetup(config: Config, log: Logger, options: SetupOption
   const openState = (): Promise<DurableState> => openDurableState({ kafka, controlTopic: names.control, client, prefix: config.elasticsearch.indexPrefix, log });
   try {
     await checkConnection(client, elasticSettings(config));
-    const hadControl = await hasControlTopic(kafka, names);
+    const topics = await existingTopics(kafka, names);
+    const hadControl = topics.has(names.control);
     const session = await openSession({ connect: () => connect(pgTarget(config), { role: ROLE }), say: options.say, signal: options.signal });
     try {
       await sourceSteps(session, config, options, async (tables) => {
-        if (hadControl) await forgetPublished(openState, tables);
+        // a kill right after they were added must not look as if they always were in it
+        if (hadControl) await withState(openState, async ({ control }) => {
+          for (const table of tables) await control.remove(stateKeys.published(table));
+        });
       });
       throwIfStopped(options.signal);
+      const missing = hadControl ? TABLES.filter((table) => !topics.has(names.table[table])) : [];
+      const lost = missing.length > 0 ? await withState(openState, async ({ control }) => recordLostTopics(control, missing, await lsnNow(session), new Date())) : [];
       const { created, altered } = await ensureTopics(kafka, names, { partitions: config.kafka.partitions, replicationFactor: config.kafka.replicationFactor });
-      options.report({ step: 'topics', subject: `${config.kafka.topicPrefix}.cdc.*`, did: created.length + altered.length > 0 ? 'done' : 'already', detail: describeTopicsDone(created, altered) });
+      options.report({ step: 'topics', subject: `${config.kafka.topicPrefix}.cdc.*`, did: created.length + altered.length > 0 ? 'done' : 'already', detail: describeTopicsDone(created, altered, lost) });
       crashPoint('setup.topics-created');
 
       const state = await openState();
@@ -89,16 +95,15 @@ async function sourceSteps(session: OpsSession, config: Config, { lockWaitMs, re
   }
 }
 
-async function hasControlTopic(kafka: KafkaClient, names: ReturnType<typeof topicNames>): Promise<boolean> {
+async function existingTopics(kafka: KafkaClient, names: ReturnType<typeof topicNames>): Promise<ReadonlySet<string>> {
   const topics = await withAdmin(kafka, 'read the topics', (admin) => describeTopics(admin, names));
-  return topics.some(({ topic, exists }) => topic === names.control && exists);
+  return new Set(topics.filter(({ exists }) => exists).map(({ topic }) => topic));
 }
 
-/** Before tables are added to the publication again: a kill right after it must not look as if they always were in it. */
-async function forgetPublished(openState: () => Promise<DurableState>, tables: readonly TableName[]): Promise<void> {
+async function withState<T>(openState: () => Promise<DurableState>, work: (state: DurableState) => Promise<T>): Promise<T> {
   const state = await openState();
   try {
-    for (const table of tables) await state.control.remove(stateKeys.published(table));
+    return await work(state);
   } finally {
     await state.close();
   }
@@ -108,10 +113,15 @@ async function record(session: OpsSession, config: Config, state: DurableState):
   const { schema, slot } = config.postgres;
   const observed = await observeSource(pgTarget(config), session.work, slot, ROLE);
   const tables = await readTables(session.work, schema);
-  const [now] = await query<{ lsn: string }>(session.work, 'SELECT pg_current_wal_insert_lsn()::text AS lsn');
-  return recordSource({ control: state.control, recorded: await state.readEpoch(), observed, tables, nowLsn: parseLsn(now!.lsn), at: new Date() });
+  return recordSource({ control: state.control, recorded: await state.readEpoch(), observed, tables, nowLsn: await lsnNow(session), at: new Date() });
 }
 
-function describeTopicsDone(created: readonly string[], altered: readonly string[]): string {
-  return [created.length > 0 ? `${created.length} created` : '', altered.length > 0 ? `settings of ${altered.length} corrected` : ''].filter(Boolean).join(', ');
+async function lsnNow(session: OpsSession): Promise<Lsn> {
+  const [now] = await query<{ lsn: string }>(session.work, 'SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  return parseLsn(now!.lsn);
+}
+
+function describeTopicsDone(created: readonly string[], altered: readonly string[], lost: readonly TableName[]): string {
+  const parts = [created.length > 0 ? `${created.length} created` : '', altered.length > 0 ? `settings of ${altered.length} corrected` : '', lost.length > 0 ? `BACKFILL REQUIRED for ${lost.join(', ')}, whose data was deleted` : ''];
+  return parts.filter(Boolean).join(', ');
 }

@@ -1,5 +1,5 @@
 import type { RowRecord } from '../../core/contracts.ts';
-import { type RowKey, sameKey } from '../../core/row-key.ts';
+import { type RowKey, sameDocument, sameKey } from '../../core/row-key.ts';
 import { type Chunk, lookUp, type ReadRow, type RunVersion } from './chunk.ts';
 import { vanished } from './places.ts';
 import type { ReadSession } from './read-session.ts';
@@ -36,16 +36,20 @@ export function judge(known: Known, now: ReadRow | undefined, deletePolicy: 'app
   const before = known.row;
   if (!now) {
     if (!before || deletePolicy === 'ignore') return { records: [], next: undefined };
-    return { records: [tombstone(before.record, before.record.key)], next: { id: known.id, row: null } };
+    return { records: [tombstone(before.record, 'delete')], next: { id: known.id, row: null } };
   }
   if (before && before.xmin === now.xmin && sameKey(before.record.key, now.record.key)) return { records: [], next: undefined };
-  const moved = before && !sameKey(before.record.key, now.record.key);
-  // The tombstone first: within one month of one tenant both keys mean the same document.
-  return { records: moved ? [tombstone(before.record, before.record.key), now.record] : [now.record], next: { id: known.id, row: now } };
+  return { records: [...left(before?.record, now.record.key), now.record], next: { id: known.id, row: now } };
 }
 
-function tombstone(like: RowRecord, key: RowKey): RowRecord {
-  return { ...like, key, op: 'delete', row: null };
+/** Under the key that the row had; within its document it deletes nothing, as in the stream (docs/decisions/0019). */
+function left(before: RowRecord | undefined, key: RowKey): RowRecord[] {
+  if (!before || sameKey(before.key, key)) return [];
+  return [tombstone(before, sameDocument(before.key, key) ? 'moved' : 'delete')];
+}
+
+function tombstone(like: RowRecord, op: 'delete' | 'moved'): RowRecord {
+  return { ...like, op, row: null };
 }
 
 export interface RereadContext {

@@ -154,7 +154,8 @@ export class StreamSession {
   /**
    * In one transaction, or in several where the holes of thousands of wide rows must be fetched: that may take minutes,
    * and Kafka ends a transaction after its timeout. After a failure all of it is made again, so what an earlier of them
-   * has published comes a second time, as after a crash.
+   * has published comes a second time, as after a crash; and then each has one slice, whose rows are fetched before its
+   * first send: one that takes long to fetch outlives a transaction that has begun with another, again and again.
    */
   async #publishRows(batch: Batch): Promise<void> {
     const { recordSource } = this.#parts;
@@ -163,6 +164,7 @@ export class StreamSession {
     const make = (): AsyncIterator<MadeRecords> =>
       recordSource.make(batch.changes, { epoch: this.#epoch.epoch, deletePolicy, isAnnouncedCleanup: (runId) => announced.has(runId) })[Symbol.asyncIterator]();
     let slices = make();
+    let limitMs = transactionMs;
     let [records, letters] = [0, 0];
     let highWater: Lsn | null = null;
     if (batch.lastCommit) this.#lastCommit = { endLsn: formatLsn(batch.lastCommit.endLsn), timeMs: batch.lastCommit.commitTimeMs };
@@ -173,10 +175,11 @@ export class StreamSession {
           // What was seen in the former attempt lies in the future of this one.
           recordSource.forget();
           slices = make();
+          limitMs = 0;
           records = letters = 0;
         }
         again = true;
-        const until = performance.now() + transactionMs;
+        const until = performance.now() + limitMs;
         do {
           const { done, value: made } = await slices.next();
           isDone = done === true;

@@ -38,7 +38,11 @@ export function recordsOf(whole: WholeChange, rules: RecordRules): MadeOfChange 
   if (change.kind === 'update' && change.old.kind !== 'absent') {
     const former = keyOf(change.relation.shape, change.old.cells);
     if (!former) letters.push(letter(make, 'bad-key', `a row changed its id and its old key is not in the log: the replica identity is ${change.relation.replicaIdentity}`, null));
-    else if (!sameKey(former, key)) records.push(record(make, former, !isGone(whole.row) && sameDocument(former, key) ? 'moved' : 'delete', null));
+    else if (!sameKey(former, key)) {
+      const stays = sameDocument(former, key);
+      // Where no value follows and deletes are ignored, what the log has under the old key is all that is left of the row.
+      if (!stays || !isGone(whole.row) || rules.deletePolicy === 'apply') records.push(record(make, former, stays ? 'moved' : 'delete', null));
+    }
   }
   if (!isGone(whole.row)) {
     records.push(record(make, key, change.kind, whole.row));

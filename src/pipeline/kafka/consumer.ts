@@ -118,8 +118,9 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
   const handleBatch = async (handler: DeliveryHandler, { batch, heartbeat, resolveOffset }: EachBatchPayload): Promise<void> => {
     const table = tableOf.get(batch.topic)!;
     const { partition } = batch;
-    await markers.get(`${table}/${partition}`);
+    // Before any waiting: a fetch may join the group anew meanwhile, and the partition may be another member's then.
     const started = generation;
+    await markers.get(`${table}/${partition}`);
     const beat = setInterval(() => void heartbeat().catch(() => (generation += 1)), heartbeatInterval);
     try {
       const records = batch.messages.map((message): ConsumedRecord => ({ table, partition, offset: message.offset, key: message.key ?? Buffer.alloc(0), value: message.value, headers: headersOf(message.headers) }));

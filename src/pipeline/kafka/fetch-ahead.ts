@@ -175,3 +175,32 @@ export function createFetcher({ nodeId, workerQueue, fetch }: FetcherOptions) {
     getWorkerQueue: () => workerQueue,
   };
 }
+
+/** A batch that waits for a worker, and what its push is told. */
+interface Waiting {
+  readonly batch: FetchedBatch;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+interface WorkerOptions {
+  readonly workerId: number;
+  readonly handler: (batch: FetchedBatch, metadata: { readonly workerId: number }) => Promise<void>;
+}
+
+/**
+ * In place of kafkajs' consumer/worker. Its workers count as busy for a moment after they found nothing to do, and all
+ * are woken by each push: of the batches of one answer, which are pushed one by one here, the first got a worker and the
+ * others waited behind it for as long as that one waited for Elasticsearch.
+ */
+export function createWorker({ workerId, handler }: WorkerOptions) {
+  let isBusy = false;
+  return {
+    async run({ next }: { next: () => Waiting | undefined }): Promise<void> {
+      if (isBusy) return;
+      isBusy = true;
+      for (let waiting = next(); waiting; waiting = next()) await handler(waiting.batch, { workerId }).then(waiting.resolve, waiting.reject);
+      isBusy = false;
+    },
+  };
+}

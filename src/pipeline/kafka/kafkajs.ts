@@ -1,13 +1,13 @@
 import { createRequire } from 'node:module';
 import { dirname, join, sep } from 'node:path';
-import { createFetcher, type GroupClass, mendConsumerGroup } from './fetch-ahead.ts';
+import { createFetcher, createWorker, type GroupClass, mendConsumerGroup } from './fetch-ahead.ts';
 import { type AbortedTransaction, withoutAborted } from './wire/aborted.ts';
 import { type DecodedMessage, decodeBatches } from './wire/decode-batches.ts';
 import { encodeBatch, type WireMessage } from './wire/encode-batch.ts';
 import { frameRequest } from './wire/request-frame.ts';
 
 /*
- * kafkajs with eight of its modules replaced or mended; see docs/decisions/0005, 0015 and 0016. Everything here takes kafkajs from this file, and
+ * kafkajs with nine of its modules replaced or mended; see docs/decisions/0005, 0015 and 0016. Everything here takes kafkajs from this file, and
  * never by its name: a copy loaded elsewhere has the old modules.
  *
  *   requestQueue             set a timer in the past after every answer (TimeoutNegativeWarning on Node 24)
@@ -17,12 +17,13 @@ import { frameRequest } from './wire/request-frame.ts';
  *   produce/v3/request       three quarters of the CPU of a produced record, see wire/encode-batch.ts
  *   protocol/request         copied each request twice into cleared buffers, see wire/request-frame.ts
  *   consumer/fetcher, consumer/consumerGroup  nothing was fetched while a batch was at work, see fetch-ahead.ts
+ *   consumer/worker          of the batches of one answer one was handled after the other, see fetch-ahead.ts
  *
  * kafkajs 2.2.4 is its last release, so these modules do not move; a test loads each and fails when one is missing.
  */
 
 type KafkaJs = typeof import('kafkajs');
-type Module = 'network/requestQueue' | 'consumer/filterAbortedMessages' | 'consumer/fetcher' | 'producer/groupMessagesPerPartition' | 'protocol/request' | 'protocol/requests/fetch/v4/decodeMessages' | 'protocol/requests/produce/v3/request';
+type Module = 'network/requestQueue' | 'consumer/filterAbortedMessages' | 'consumer/fetcher' | 'consumer/worker' | 'producer/groupMessagesPerPartition' | 'protocol/request' | 'protocol/requests/fetch/v4/decodeMessages' | 'protocol/requests/produce/v3/request';
 
 /** Unpacked bytes taken from one partition of one answer, before the rest is left for the next fetch. */
 const UNPACK_BUDGET = 4 * 1024 * 1024;
@@ -73,6 +74,7 @@ function load(): { kafkajs: KafkaJs; Batch: BatchConstructor } {
   replace('protocol/requests/fetch/v4/decodeMessages', decodeMessages);
   replace('protocol/requests/produce/v3/request', produceRequest(require(src('protocol/encoder')) as new () => Encoder, (require(src('protocol/requests/apiKeys')) as { Produce: number }).Produce));
   replace('consumer/fetcher', createFetcher);
+  replace('consumer/worker', createWorker);
   mendConsumerGroup(require(src('consumer/consumerGroup')) as GroupClass);
   return { kafkajs: require(root) as KafkaJs, Batch: require(src('consumer/batch')) as BatchConstructor };
 }

@@ -185,6 +185,13 @@ describe('cutover', () => {
     await running.said('has its old settings');
   });
 
+  it('keeps the time of the switch when it is confirmed again: late rows are found from there', async () => {
+    const switched = await recorded<SwitchedRecord>(stateKeys.switched(tenant));
+    const again = JSON.parse(await pipeline.verb(['cutover', '--tenant-id', tenant, '--confirm', '--quiet', '1', '--json'])) as { switched: SwitchedRecord[] };
+    expect(again.switched).toEqual([switched]);
+    expect(await recorded<SwitchedRecord>(stateKeys.switched(tenant))).toEqual(switched);
+  });
+
   it('goes back only when both ends are equal, which the forced replay from the time of the switch brings about', async () => {
     const refused = JSON.parse(await pipeline.verb(['cutover', '--tenant-id', tenant, '--revert', '--json'], 1)) as { tenants: unknown[] };
     expect(refused.tenants).toMatchObject([{ was: 'switched', done: false, differences: 1 }]);

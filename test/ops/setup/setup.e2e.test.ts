@@ -130,6 +130,24 @@ describe('setup', () => {
     await stream.stop();
   });
 
+  test('a topic of a table that was deleted is made anew, also when setup is killed in between, and its backfill is required', async () => {
+    await pipeline.verb(['setup']);
+    await withControl(async (control) => {
+      for (const table of TABLES) await control.remove(stateKeys.required(table));
+    });
+    const config = loadConfig(pipeline.env);
+    const topic = topicNames(config.kafka.topicPrefix).table.workflow_runs;
+    await withAdmin(openKafka(config, log), 'delete a topic', (admin) => admin.deleteTopics({ topics: [topic] }));
+    await expect.poll(topics).not.toContain(topic);
+    await kill(['setup'], 'setup.topics-created');
+    expect(await topics()).toContain(topic);
+    await pipeline.verb(['setup']);
+    await withControl((control) => {
+      expect(control.get<BackfillRequired>(stateKeys.required('workflow_runs'))).toMatchObject({ reason: 'kafka-data-lost', sinceEpoch: 1, reconcile: true });
+      for (const table of TABLES) if (table !== 'workflow_runs') expect(control.get(stateKeys.required(table))).toBeUndefined();
+    });
+  });
+
   test('a server that is away is exit 3, and then nothing was touched', async () => {
     await pipeline.verb(['setup'], 3, { KAFKA_BROKERS: '127.0.0.1:1' });
     await pipeline.verb(['setup'], 3, { ELASTICSEARCH_HOSTS: '127.0.0.1:1' });

@@ -36,6 +36,12 @@ describe('the verdict on one row', () => {
     }
   });
 
+  test('that tombstone deletes nothing where both keys are of one document', () => {
+    const within = { ...KEY, createdAt: '2026-08-01 08:00:00' };
+    const ops = (key: typeof KEY): string[] => judge(known(row(5)), row(6, key), 'apply').records.map(({ op }) => op);
+    expect([ops(within), ops(MOVED)]).toEqual([['moved', 'read'], ['delete', 'read']]);
+  });
+
   test('a row that is gone gets a tombstone under its last key and stays in the loop', () => {
     const verdict = judge(known(row(6, MOVED)), undefined, 'apply');
     expect([made(verdict.records), verdict.next]).toEqual([[['tombstone', '2026-07']], { id: 'i', row: null }]);

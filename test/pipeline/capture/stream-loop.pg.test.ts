@@ -135,6 +135,17 @@ describe('unchanged TOAST is filled', () => {
     expect(kafka.records.map(({ key }) => key.id).slice(kafka.batches[0]! + kafka.batches[1]!)).toEqual(ids);
   });
 
+  test('in a Kafka transaction for each answer, once Kafka has ended one that had several', async () => {
+    for (let i = 0; i < 40; i++) await insertRun(client, { graph: longText(50_000) });
+    await dropAndCreateSlot();
+    await client.query(`UPDATE workflow_runs SET status = 'succeeded'`);
+    kafka.beforeCommit = (records) => {
+      if (records.length > 5) throw new Error('Kafka has ended the transaction');
+    };
+    await start({ cacheBytes: 0, options: { fetchBytes: 200_000 } }).drained(client);
+    await expectEqual();
+  });
+
   test('not at all for a row deleted since: its delete follows', async () => {
     const id = await insertRun(client, { graph });
     await dropAndCreateSlot();

@@ -27,12 +27,15 @@ describe('values', () => {
     expect(recordsOf(whole(update({ kind: 'full', cells: tuple() }, { status: 'succeeded' })), RULES).records).toMatchObject([{ op: 'update' }]);
   });
 
-  test('a row that moves within its document leaves a tombstone that deletes nothing, unless no value follows it', () => {
+  test('a row that moves within its document leaves a tombstone that deletes nothing', () => {
     const move = update(oldKey(), { createdAt: CREATED_AT.replace(/\d\d:\d\d:/, '00:01:') });
     const { records } = recordsOf(whole(move), RULES);
     expect(records.map(({ op, row }) => [op, row === null])).toEqual([['moved', true], ['update', false]]);
     expect(records[0]!.key).toEqual({ id: ID, tenantId: TENANT, createdAt: CREATED_AT });
-    expect(recordsOf(whole(move, transaction(), true), RULES).records).toMatchObject([{ op: 'delete' }]);
+    const gone = (deletePolicy: 'apply' | 'ignore') => recordsOf(whole(move, transaction(), true), { ...RULES, deletePolicy });
+    // its delete has the new key
+    expect(gone('apply')).toMatchObject({ records: [{ op: 'moved' }], waits: { cause: 'row-gone' } });
+    expect(gone('ignore')).toMatchObject({ records: [], letters: [{ cause: 'row-gone' }] });
   });
 
   test.each<[string, Values]>([['tenant', { tenant: OTHER_TENANT }], ['created_at', { createdAt: '2025-11-01 00:00:00' }], ['id', { id: OTHER_ID }]])(

@@ -28,6 +28,11 @@ const own = async (): Promise<Bench> => {
   await bench.setup();
   return bench;
 };
+const idIn = (partition: number): string => {
+  let id = randomUUID();
+  while (partitionOf(id, PARTITIONS) !== partition) id = randomUUID();
+  return id;
+};
 const ids = (count: number): string[] => Array.from({ length: count }, () => randomUUID());
 
 describe('a consumer', () => {
@@ -37,10 +42,10 @@ describe('a consumer', () => {
     const groupId = group();
     const some = ids(50);
     await publish(publisher, ...some.map((id) => row(id, 'one')));
-    const first = new Seen<ConsumedRecord>();
+    const [first, committed] = [new Seen<ConsumedRecord>(), new Seen<Delivery>()];
     const consumer = bench.consumer(groupId);
-    await consumer.start(collecting(consumer, first));
-    await first.until((all) => all.length >= 50);
+    await consumer.start(collecting(consumer, first, committed));
+    await committed.until((all) => all.flatMap(({ records }) => records).length >= 50);
     await consumer.stop();
     await publish(publisher, ...some.map((id) => row(id, 'two')));
     const second = new Seen<ConsumedRecord>();
@@ -107,12 +112,7 @@ describe('a consumer', () => {
   it('goes on with the other partitions while one is at work, and brings nothing more of that one before it is done', async () => {
     const bench = await own();
     const publisher = await bench.publisher();
-    const inPartition = (partition: number): string => {
-      let id = randomUUID();
-      while (partitionOf(id, PARTITIONS) !== partition) id = randomUUID();
-      return id;
-    };
-    const [stuckId, other] = [inPartition(0), inPartition(1)];
+    const [stuckId, other] = [idIn(0), idIn(1)];
     await publish(publisher, row(stuckId, 'first'));
     const seen = new Seen<string>();
     const release = Promise.withResolvers<void>();
@@ -134,6 +134,24 @@ describe('a consumer', () => {
     release.resolve();
     await seen.until((all) => all.length >= 7);
     expect(seen.items.slice(4)).toEqual(['stuck a', 'stuck b', 'stuck c']);
+  });
+
+  it('handles the partitions of one answer side by side', async () => {
+    const bench = await own();
+    const all = Array.from({ length: PARTITIONS }, (_, partition) => partition);
+    await publish(await bench.publisher(), ...all.map((partition) => row(idIn(partition), 'x')));
+    const begun = new Seen<number>();
+    const release = Promise.withResolvers<void>();
+    const consumer = bench.consumer(group());
+    await consumer.start(async ({ partition, records, table, nextOffset }) => {
+      if (records.length > 0) {
+        begun.add(partition);
+        await release.promise;
+      }
+      await consumer.commit(table, partition, nextOffset);
+    });
+    await begun.until((partitions) => partitions.length === PARTITIONS);
+    release.resolve();
   });
 
   it('delivers a record of 20 MiB beside small ones', async () => {

@@ -1,5 +1,6 @@
+import { createRequire } from 'node:module';
 import { expect, it } from 'vitest';
-import { createFetcher, type GroupClass, mendConsumerGroup } from '../../../src/pipeline/kafka/fetch-ahead.ts';
+import { createFetcher, createWorker, type GroupClass, mendConsumerGroup } from '../../../src/pipeline/kafka/fetch-ahead.ts';
 
 /*
  * The loop against a group and workers whose answers are given by hand. That it is what kafkajs runs, and that the
@@ -221,4 +222,26 @@ it('has stopped when what a broker had at work has ended, also after an error', 
   work.get(1)!.resolve();
   await stopping;
   await expect(running).rejects.toThrow('the group is rebalancing');
+});
+
+it('has a worker for each batch of an answer, as long as there are any, and gives a free one the next', async () => {
+  const createWorkerQueue = createRequire(import.meta.url)('kafkajs/src/consumer/workerQueue') as (options: { workers: readonly ReturnType<typeof createWorker>[] }) => { push(...batches: Batch[]): Promise<void> };
+  const begun: { readonly workerId: number; readonly partition: number }[] = [];
+  const ends = new Map<number, PromiseWithResolvers<void>>();
+  const handler = ({ partition }: Batch, { workerId }: { readonly workerId: number }): Promise<void> => {
+    begun.push({ workerId, partition });
+    const end = Promise.withResolvers<void>();
+    ends.set(partition, end);
+    return end.promise;
+  };
+  const queue = createWorkerQueue({ workers: [1, 2].map((workerId) => createWorker({ workerId, handler })) });
+  const done = [0, 1, 2].map((partition) => queue.push(batchOf(partition)));
+  expect(begun).toEqual([{ workerId: 1, partition: 0 }, { workerId: 2, partition: 1 }]);
+  const failed = expect(done[1]).rejects.toThrow('the group is rebalancing');
+  ends.get(1)!.reject(new Error('the group is rebalancing'));
+  await failed;
+  await until(() => begun[2]);
+  expect(begun[2]).toEqual({ workerId: 2, partition: 2 });
+  for (const { resolve } of ends.values()) resolve();
+  await Promise.all([done[0], done[2]]);
 });
