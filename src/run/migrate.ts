@@ -3,13 +3,14 @@ import type { Config } from '../config/config.ts';
 import { DifyEsError } from '../core/errors.ts';
 import type { BackfillFilter } from '../core/state.ts';
 import { runBackfill, type BackfillOptions, type BackfillResult } from '../pipeline/backfill/backfill.ts';
-import { connect } from '../pipeline/capture/pg-connection.ts';
+import { connect, withPgCode } from '../pipeline/capture/pg-connection.ts';
 import { createAvroEncoding } from '../pipeline/encode/avro-encoding.ts';
 import { createPublisher } from '../pipeline/kafka/publisher.ts';
 import { pinLayout } from '../pipeline/kafka/topics.ts';
 import { createBrake } from './brake.ts';
 import { pgTarget } from './connections.ts';
 import { requireSameDeletePolicy } from './delete-policy.ts';
+import { requireOwnSource } from './own-source.ts';
 import type { Platform } from './platform.ts';
 
 export interface MigrateOptions {
@@ -36,6 +37,7 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
   const epoch = await state.readEpoch();
   if (!epoch) throw new DifyEsError('STREAM_NEVER_RAN', 'no reader has ever read the slot, so there is no epoch to write in');
   requireSameDeletePolicy(state.control, config.postgres.deletePolicy);
+  await requireOwnSource(config);
   const layout = await pinLayout(kafka, names, state.control);
   const brake = createBrake(config, log, options.signal);
   return runBackfill({
@@ -58,5 +60,7 @@ export async function runMigrate(config: Config, platform: Platform, options: Mi
     retryForMs: RETRY_FOR_MS,
     logger: log,
     ...options,
+  }).catch((error: unknown) => {
+    throw withPgCode(error);
   }).finally(() => brake.close());
 }

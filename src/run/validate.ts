@@ -18,6 +18,7 @@ import { pinLayout } from '../pipeline/kafka/topics.ts';
 import { pgTarget } from './connections.ts';
 import { requireSameDeletePolicy } from './delete-policy.ts';
 import { openDrainer, type Drainer } from './drain.ts';
+import { requireOwnSource } from './own-source.ts';
 import type { Platform } from './platform.ts';
 
 export interface ValidateOptions {
@@ -44,6 +45,7 @@ export async function runValidate(config: Config, platform: Platform, { request,
     const recorded = await knownBoundaries(config, platform);
     return { ...recorded, switched: new Set([...recorded.switched].filter((tenant) => tenant !== regardlessOfSwitch)) };
   };
+  await requireOwnSource(config);
   const before = requirements(state.control, request.tables);
   const drainer = await openDrainer(config, platform, log, signal);
   const scanning = await connect(pgTarget(config), { role: 'validate' });

@@ -13,6 +13,7 @@ import { Interrupted } from '../../pipeline/sink/patience.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
 import { ensureTemplates } from '../../pipeline/sink/templates.ts';
 import { pgTarget } from '../../run/connections.ts';
+import { requireOwnSource } from '../../run/own-source.ts';
 import type { Platform } from '../../run/platform.ts';
 import { decoder, templateSettings } from '../../run/sink.ts';
 import { templatesInUse } from '../../run/templates.ts';
@@ -29,6 +30,7 @@ import { sizeGuard } from './size-guard.ts';
 export async function runRedrive(config: Config, platform: Platform, request: RedriveRequest, signal: AbortSignal, log: Logger, onProgress: (report: RedriveReport) => void): Promise<RedriveReport> {
   const { client, kafka, names, state } = platform;
   const known = await knownBoundaries(config, platform);
+  await requireOwnSource(config);
   const prefix = config.elasticsearch.indexPrefix;
   const db = await connect(pgTarget(config), { role: 'redrive', statementTimeoutMs: 60_000 });
   const source = new Source({ scanning: db, lookup: db }, config.postgres.schema);

@@ -120,6 +120,11 @@ export function toPgError(error: unknown, doing: PgActivity): DifyEsError {
   return new DifyEsError(codeOf(error, sqlstate, doing), describe(sqlstate, code, message), { cause: error });
 }
 
+/** For what was thrown past `query`: an answer of the server gets its code, anything else stays as it is. */
+export function withPgCode(error: unknown): unknown {
+  return error instanceof pg.DatabaseError ? toPgError(error, 'query') : error;
+}
+
 function codeOf(error: unknown, sqlstate: string | undefined, doing: PgActivity): ErrorCode {
   if (sqlstate === undefined) return isFaultOfProgram(error) ? 'INTERNAL' : isTlsFault((error as { code?: unknown }).code) ? 'PG_TLS' : 'PG_UNREACHABLE';
   if (doing === 'start-replication' && sqlstate === '42704') return 'PG_SLOT_MISSING';
