@@ -57,7 +57,8 @@ async function ensure(kind: ServerKind, options: InstanceOptions, say: (line: st
     kafka: () => startKafka(common),
     es: () => startElasticsearch({ ...common, version: options.elasticsearch }),
   }[kind]();
-  say(`${LABELS[kind]} ${server.version} answers on port ${server.port} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+  const moved = state && port === undefined && state.port !== server.port ? `; ${state.port}, which it had before, is taken` : '';
+  say(`${LABELS[kind]} ${server.version} answers on port ${server.port} (${((Date.now() - began) / 1000).toFixed(1)} s)${moved}`);
 }
 
 function sameAs(state: ServerState, options: InstanceOptions): boolean {

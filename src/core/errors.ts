@@ -4,7 +4,7 @@
  */
 export const ERRORS = {
   CONFIG_INVALID: { exit: 2, cure: 'Correct the values named above; .env.example has a line for each variable.' },
-  USAGE: { exit: 2, cure: 'Run the verb with --help.' },
+  USAGE: { exit: 2, cure: '`dify-es --help` lists the verbs, a verb with --help its options.' },
   DISABLED: { exit: 2, cure: 'Set ELASTICSEARCH_ENABLED=true once the three servers are the right ones.' },
   STOPPED: { exit: 1, cure: 'Run the same command again: what it has done stays done; a look, a comparison and a replay begin anew.' },
   ANSWER_NO: { exit: 1, cure: 'The lines above say what is missing.' },

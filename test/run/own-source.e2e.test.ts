@@ -42,7 +42,7 @@ async function answer(line: string, env: Record<string, string>): Promise<string
   }
 }
 
-it.each(['migrate', 'migrate --data-type offload', 'validate --full', 'validate --full --repair --delete-extra', 'dlq redrive'])('%s in a schema without Dify\'s tables is refused, and settles nothing', async (line) => {
+it.each(['migrate', 'migrate --data-type offload', 'validate --full', 'validate --full --repair --delete-extra', 'dlq redrive', 'cleanup-pg --tenant-id 8686cdbd-c784-4f0d-954f-32b1e60af12d --before-date 2020-01-01'])('%s in a schema without Dify\'s tables is refused, and settles nothing', async (line) => {
   expect(await answer(line, { DB_SCHEMA: 'empty' })).toMatch(/^2 CONFIG_INVALID: no table of Dify is in schema empty of database /);
   const status = JSON.parse(await pipeline.verb(['status', '--json'])) as { state: { value: { required: unknown[] } } };
   expect(status.state.value.required).toHaveLength(4);

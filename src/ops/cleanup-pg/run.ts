@@ -17,6 +17,7 @@ import { esError } from '../../pipeline/sink/elastic-errors.ts';
 import { tenantPattern } from '../../pipeline/sink/index-name.ts';
 import { pgTarget } from '../../run/connections.ts';
 import { openDrainer } from '../../run/drain.ts';
+import { requireOwnSource } from '../../run/own-source.ts';
 import type { Platform } from '../../run/platform.ts';
 import type { Scope } from './candidates.ts';
 import { cleanUp, type CleanupPace } from './cleanup.ts';
@@ -41,6 +42,7 @@ export async function runCleanup(config: Config, platform: Platform, options: Cl
   const { control } = platform.state;
   const { schema, publication, deletePolicy } = config.postgres;
   const prefix = config.elasticsearch.indexPrefix;
+  await requireOwnSource(config);
   const opened: { close(): Promise<unknown> }[] = [];
   const keep = <T extends { close(): Promise<unknown> }>(part: T): T => (opened.push(part), part);
   try {

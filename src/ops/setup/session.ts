@@ -7,6 +7,7 @@ import { blockersOf, describeBlockers, namesOf } from './blockers.ts';
 /** One setup or teardown at a time per database; the numbers are arbitrary and only have to stay the same. */
 const LOCK = [0x64_69_66_79, 0x73_65_74] as const;
 const LOOK_EVERY_MS = 1000;
+const SAY_EVERY_MS = 10_000;
 
 /**
  * Two connections: `work` does the steps, `watch` says whom it waits for and stops it.
@@ -104,16 +105,24 @@ async function patiently<T>({ watch, pid, say, signal }: Watching, what: string,
   }
 }
 
-/** Says a new line whenever somebody else is waited for, and the progress of an index build every ten seconds. */
+/**
+ * Says a line when somebody else is waited for, at most every SAY_EVERY_MS since on a busy server it is another one each
+ * second, and the progress of an index build every ten seconds.
+ */
 async function nameBlockers({ watch, pid, say, signal }: Watching, what: string): Promise<void> {
   let before = '';
+  let saidMs = -Infinity;
   for (let round = 1; ; round += 1) {
     await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
     if (signal.aborted) return;
     try {
       const blockers = await blockersOf(watch, pid);
-      if (blockers.length > 0 && namesOf(blockers) !== before) say(`${what}: waiting for ${describeBlockers(blockers)}`);
-      before = namesOf(blockers);
+      if (blockers.length === 0) before = '';
+      else if (namesOf(blockers) !== before && performance.now() - saidMs >= SAY_EVERY_MS) {
+        say(`${what}: waiting for ${describeBlockers(blockers)}`);
+        before = namesOf(blockers);
+        saidMs = performance.now();
+      }
       if (blockers.length === 0 && round % 10 === 0) say(`${what}: ${await buildProgress(watch, pid)}`);
     } catch {
       // the watching connection is a comfort: losing it must not fail the step

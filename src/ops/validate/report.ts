@@ -74,6 +74,7 @@ export function printReport(report: ValidationReport, out: ReportSink): void {
   for (const difference of differences.slice(0, SHOWN)) out.line(describeDifference(difference));
   const found = DIFFERENCE_CLASSES.reduce((sum, kind) => sum + totals[kind], 0);
   if (found > SHOWN) out.line(`… and ${found - Math.min(SHOWN, differences.length)} more (--json lists up to 1,000)`);
+  if (totals.missing > 0) out.line('why one is missing: `dify-es trace TABLE ID`; dead letters that are open are in `dify-es dlq list`');
   for (const why of APART) if (apart[why]) out.line(`${apart[why]} ${WHY[why]}: not compared`);
   for (const table of report.rewritten) out.line(`${table} was rewritten or altered meanwhile: run validate again`);
   if (report.inFlight > 0) out.line(`${report.inFlight} rows kept changing and are neither equal nor different: run validate again`);
