@@ -50,6 +50,7 @@ describe('the report of a validation', () => {
       'stale: workflow_runs i in x differs in status, outputs',
       'extra: workflow_runs i in x has no row',
       'wrong-index: workflow_runs i is in x and belongs in y, where it is missing',
+      'why one is missing: `dify-es trace TABLE ID`; dead letters that are open are in `dify-es dlq list`',
       '4 documents whose rows cleanup-pg moved out of PostgreSQL: not compared',
       'repair: 2 rows sent again, 0 documents deleted, 1 found equal afterwards; 2 surplus documents were left alone (--delete-extra deletes them)',
       'different: 0 rows and 0 documents compared in 1.0 s',
