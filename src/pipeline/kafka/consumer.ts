@@ -18,8 +18,6 @@ export interface ConsumerOptions {
   readonly tables?: readonly TableName[];
   /** How long the group keeps a dead member's partitions. */
   readonly sessionTimeoutMs?: number;
-  /** Handlers at the same time, each for another partition. */
-  readonly concurrency?: number;
   /** Packed bytes of one answer. What a partition unpacks to is bounded by itself (wire/decode-batches.ts). */
   readonly maxBytes?: number;
   readonly maxBytesPerPartition?: number;
@@ -75,6 +73,8 @@ export interface RecordConsumer {
 
 /** How long a broker holds a fetch that finds nothing: no latency, since it answers as soon as there is something. */
 const MAX_WAIT_MS = 300;
+/** More than a member has partitions: one that waited for a worker through a rebalance would count as of the new generation. */
+const MOST_AT_ONCE = 256;
 const STOP_WAIT_MS = 5_000;
 const LONGEST_PAUSE_MS = 15_000;
 const START_PATIENCE_MS = 20_000;
@@ -176,7 +176,7 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
     });
     await current.connect();
     await current.subscribe({ topics: [...tableOf.keys()], fromBeginning: true });
-    await current.run({ autoCommit: false, eachBatchAutoResolve: false, partitionsConsumedConcurrently: options.concurrency ?? 32, eachBatch: (payload) => handleBatch(handler, payload) });
+    await current.run({ autoCommit: false, eachBatchAutoResolve: false, partitionsConsumedConcurrently: MOST_AT_ONCE, eachBatch: (payload) => handleBatch(handler, payload) });
     await joined.promise;
   };
 

@@ -195,12 +195,16 @@ interface WorkerOptions {
  */
 export function createWorker({ workerId, handler }: WorkerOptions) {
   let isBusy = false;
+  const work = async (first: Waiting, next: () => Waiting | undefined): Promise<void> => {
+    isBusy = true;
+    for (let waiting: Waiting | undefined = first; waiting; waiting = next()) await handler(waiting.batch, { workerId }).then(waiting.resolve, waiting.reject);
+    isBusy = false;
+  };
   return {
-    async run({ next }: { next: () => Waiting | undefined }): Promise<void> {
-      if (isBusy) return;
-      isBusy = true;
-      for (let waiting = next(); waiting; waiting = next()) await handler(waiting.batch, { workerId }).then(waiting.resolve, waiting.reject);
-      isBusy = false;
+    /** Of every worker for every push: nothing but a look where it is not needed. */
+    run({ next }: { next: () => Waiting | undefined }): void {
+      const first = isBusy ? undefined : next();
+      if (first) void work(first, next);
     },
   };
 }
