@@ -19,8 +19,13 @@ export const KAFKA_VERSION = '4.1.1';
 const USER = 'dify';
 const POM = join(import.meta.dirname, 'kafka-pom.xml');
 
+export interface KafkaOptions extends ServerOptions {
+  /** 16 bytes in base64url (KIP-78), the same for all brokers of a cluster; without it a new one. */
+  readonly clusterId?: string;
+}
+
 /** One Kafka process, broker and controller (KRaft); it answers on return. */
-export async function startKafka(options: ServerOptions = {}): Promise<LocalServer> {
+export async function startKafka(options: KafkaOptions = {}): Promise<LocalServer> {
   const java = join(findJava('Kafka', 17, undefined), 'bin/java');
   // Kafka runs as whoever we are: unlike the other two it does not mind root.
   const { dir, home, logFile, remove } = foldersOf('kafka', KAFKA_VERSION, options, undefined);
@@ -32,7 +37,7 @@ export async function startKafka(options: ServerOptions = {}): Promise<LocalServ
   const secrets = options.secure ? await secretsOf(dir) : undefined;
   writeProperties(properties, { ...brokerSettings(port, controllerPort, data), ...(secrets === undefined ? {} : secureSettings(home, secrets)), ...options.settings });
   writeFileSync(join(home, 'log4j2.properties'), LOGGING);
-  if (!existsSync(join(data, 'meta.properties'))) await format(java, libs, home, data, secrets);
+  if (!existsSync(join(data, 'meta.properties'))) await format(java, libs, home, data, options.clusterId ?? newClusterId(), secrets);
 
   const brokers = `127.0.0.1:${port}`;
   const plan = {
@@ -122,10 +127,12 @@ function writeProperties(file: string, settings: Readonly<Record<string, string>
   writeFileSync(file, Object.entries(settings).map(([name, value]) => `${name}=${value.replaceAll('\\', '\\\\')}\n`).join(''), { mode: 0o600 });
 }
 
-/** A cluster id is 16 bytes in base64url (KIP-78). */
-async function format(java: string, libs: string, home: string, data: string, secrets: Secrets | undefined): Promise<void> {
+export function newClusterId(): string {
+  return randomBytes(16).toString('base64url').replace(/^-/, 'A');
+}
+
+async function format(java: string, libs: string, home: string, data: string, id: string, secrets: Secrets | undefined): Promise<void> {
   mkdirSync(data, { recursive: true });
-  const id = randomBytes(16).toString('base64url').replace(/^-/, 'A');
   const scram = secrets === undefined ? [] : ['--add-scram', `SCRAM-SHA-512=[name=${USER},password=${secrets.password}]`];
   const result = await run(java, ['-Xmx128m', ...javaArgs(libs, home), 'kafka.tools.StorageTool', 'format', '-t', id, '-c', join(home, 'server.properties'), ...scram]);
   if (result.status !== 0) throw new LocalFault(`Kafka could not format ${data}: ${`${result.stderr}\n${result.stdout}`.trim().split('\n')[0]}`);

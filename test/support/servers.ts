@@ -5,8 +5,9 @@ import { afterAll, beforeAll } from 'vitest';
 import type { ElasticsearchOptions } from '../../scripts/local/elasticsearch.ts';
 import { startElasticsearch } from '../../scripts/local/elasticsearch.ts';
 import { readEnvFile } from '../../scripts/local/env-file.ts';
-import { startKafka } from '../../scripts/local/kafka.ts';
+import { newClusterId, startKafka } from '../../scripts/local/kafka.ts';
 import type { PostgresOptions } from '../../scripts/local/postgres.ts';
+import { freePort } from '../../scripts/local/ports.ts';
 import { startPostgres } from '../../scripts/local/postgres.ts';
 import type { LocalServer, ServerOptions } from '../../scripts/local/server.ts';
 import { OWN_PREFIX } from '../../scripts/test/servers.ts';
@@ -100,6 +101,7 @@ export function namesFor(file: string, unique: string, servers: Readonly<Record<
 export function ownServers(): {
   postgres(options?: PostgresOptions): Promise<LocalServer>;
   kafka(options?: ServerOptions): Promise<LocalServer>;
+  kafkaCluster(brokers: number): Promise<readonly LocalServer[]>;
   elasticsearch(options?: ElasticsearchOptions): Promise<LocalServer>;
 } {
   const started: Promise<LocalServer>[] = [];
@@ -114,7 +116,27 @@ export function ownServers(): {
   return {
     postgres: (options) => keep(startPostgres({ ...ownFolder(), durable: false, ...options })),
     kafka: (options) => keep(startKafka({ ...ownFolder(), shortLived: true, ...options })),
+    async kafkaCluster(brokers) {
+      const clusterId = newClusterId();
+      const nodes = await Promise.all(Array.from({ length: brokers }, async () => ({ port: await freePort(), controllerPort: await freePort() })));
+      return Promise.all(nodes.map(({ port }, at) => keep(startKafka({ ...ownFolder(), shortLived: true, port, clusterId, settings: clusterSettings(nodes, at) }))));
+    },
     elasticsearch: (options) => keep(startElasticsearch({ ...ownFolder(), heapMb: 512, shortLived: true, ...options })),
+  };
+}
+
+/** Of one broker of a cluster, each of which is a controller too: with three any one may die. */
+function clusterSettings(nodes: readonly { readonly port: number; readonly controllerPort: number }[], at: number): Record<string, string> {
+  const { port, controllerPort } = nodes[at]!;
+  const copies = String(nodes.length);
+  const enough = String(Math.ceil((nodes.length + 1) / 2));
+  return {
+    'node.id': String(at + 1),
+    'controller.quorum.voters': nodes.map((node, other) => `${other + 1}@127.0.0.1:${node.controllerPort}`).join(','),
+    listeners: `CLIENT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
+    'offsets.topic.replication.factor': copies,
+    'transaction.state.log.replication.factor': copies,
+    'transaction.state.log.min.isr': enough,
   };
 }
 
