@@ -202,7 +202,7 @@ async function correctSettings(admin: Admin, names: TopicNames, states: readonly
 const DYNAMIC_TOPIC_CONFIG = 1;
 
 /** Partitions of the tables' topics, which must all have the same number. Throws KAFKA_TOPIC_MISSING. */
-export async function partitionCount(admin: Admin, names: TopicNames): Promise<number> {
+async function partitionCount(admin: Admin, names: TopicNames): Promise<number> {
   const states = (await describeTopics(admin, names)).filter(({ topic }) => topic !== names.control && topic !== names.dlq);
   const missing = states.filter(({ exists }) => !exists);
   if (missing.length > 0) throw new DifyEsError('KAFKA_TOPIC_MISSING', `Kafka has no topic ${missing.map(({ topic }) => topic).join(', ')}`);
