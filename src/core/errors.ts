@@ -54,7 +54,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** An error with a code of the table above. `message` is one line and never holds a row's values or a secret. */
+/** An error with a code of the table above. `message` is one line for each fault and never holds a row's values or a secret. */
 export class DifyEsError extends Error {
   readonly code: ErrorCode;
 
