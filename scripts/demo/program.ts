@@ -6,7 +6,7 @@ import { CHECKOUT } from '../local/maven.ts';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The program as a user calls it. */
-export const PROGRAM = join(CHECKOUT, 'bin/dify-es');
+const PROGRAM = join(CHECKOUT, 'bin/dify-es');
 
 export interface Finished {
   readonly code: number;

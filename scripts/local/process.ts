@@ -78,7 +78,7 @@ export function isAlive(mark: ProcessMark): boolean {
 }
 
 /** Direct children, for servers of several processes. */
-export function childrenOf(pid: number): readonly number[] {
+function childrenOf(pid: number): readonly number[] {
   if (existsSync('/proc/self/stat')) {
     return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && statFields(Number(name))?.[1] === String(pid)).map(Number);
   }

@@ -13,7 +13,7 @@ const USAGE = `usage: npm run test:redrive -- --env FILE [-- options]
   --letters N    default 200000
   --bytes N      of each row's value (default 2000)`;
 
-/** DESIGN: memory is bounded by configuration, not by the size of a redrive. */
+/** Memory is bounded by configuration, not by the size of a redrive. */
 const LIMIT_MB = 512;
 
 const { values } = parseArgs({

@@ -6,7 +6,7 @@ import { defineVerb } from './verb.ts';
 
 export const stream = defineVerb({
   name: 'stream',
-  summary: 'the reader: publishes every change of the four tables to Kafka, until it is stopped',
+  summary: 'the reader: publishes the changes of the four tables to Kafka, until it is stopped',
   writes: true,
   declare: () => {},
   read: () => ({}),

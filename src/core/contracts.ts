@@ -10,7 +10,7 @@ import type { RowVersion } from './row-version.ts';
  * in one buffer (see cells.ts).
  */
 
-/** The four tables of Dify, which are also the names on the command line (see `dataTypes` in src/connector). */
+/** The four tables of Dify. `--data-type` has shorter names for them (`dataType` in connectors/). */
 export const TABLES = ['workflow_runs', 'workflow_app_logs', 'workflow_node_executions', 'workflow_node_execution_offload'] as const;
 export type TableName = (typeof TABLES)[number];
 

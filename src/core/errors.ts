@@ -20,12 +20,10 @@ export const ERRORS = {
   PG_SLOT_LOST: { exit: 1, cure: 'Changes are missing that no reader will see. Run `dify-es setup`, start the reader again, then a full `dify-es migrate` and `dify-es validate --full --repair --delete-extra`, since rows may have been deleted meanwhile; status says BACKFILL REQUIRED until both are done.' },
   PG_SLOT_BUSY: { exit: 1, cure: 'Another reader holds the slot. Stop it, or let this one wait.' },
   PG_PUBLICATION_MISSING: { exit: 1, cure: 'Run `dify-es setup`.' },
-  PG_IDENTITY_BROKEN: { exit: 1, cure: 'Run `dify-es setup` at once: with an invalid identity index every UPDATE and DELETE of Dify fails.' },
   PG_SYNC_STANDBY: { exit: 2, cure: 'Take this reader out of synchronous_standby_names: Dify\'s COMMIT would wait for it for ever.' },
   PG_NOT_VISIBLE: { exit: 1, cure: 'A commit stays invisible: a synchronous standby is missing. Bring it back or take it out of synchronous_standby_names.' },
   BARRIER_BLOCKED: { exit: 1, cure: 'End the transaction named above, or run migrate again later.' },
   STREAM_NEVER_RAN: { exit: 1, cure: 'Start `dify-es run` (or `stream` and `sink`) first and leave it running; then migrate.' },
-  EPOCH_CHANGED: { exit: 1, cure: 'The source was failed over, restored or upgraded. Run `dify-es status` and then a full `dify-es migrate`.' },
   RUN_OPEN: { exit: 1, cure: 'A backfill with other filters is open. Finish it by running it again, or close it with `dify-es migrate --abandon`.' },
   RUN_VOID: { exit: 1, cure: 'The run was abandoned, or the slot or the source changed while it read. Run `dify-es migrate` again: it starts anew.' },
   TABLE_UNSUITABLE: { exit: 2, cure: 'The backfill reads Dify\'s own plain tables with id, tenant_id and created_at. Leave this table out with --data-type, or make it one.' },
@@ -56,7 +54,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** An error with a code of the table above. `message` is one line and never holds a row's values or a secret. */
+/** An error with a code of the table above. `message` is one line for each fault and never holds a row's values or a secret. */
 export class DifyEsError extends Error {
   readonly code: ErrorCode;
 

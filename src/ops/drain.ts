@@ -41,8 +41,9 @@ export interface DrainOptions {
 const POLL_MS = [20, 50, 100, 200, 500] as const;
 
 /**
- * Waits until everything that was visible when it was called is in Elasticsearch (or settled otherwise: DESIGN §3), and
- * returns the LSN that was taken then. Throws NOT_DRAINED, naming who does not get on; PG_SLOT_MISSING, PG_SLOT_LOST.
+ * Waits until everything that was visible when it was called is in Elasticsearch (or settled otherwise:
+ * docs/03-acknowledgement.md), and returns the LSN that was taken then. Throws NOT_DRAINED, naming who does not get on;
+ * PG_SLOT_MISSING, PG_SLOT_LOST.
  *
  * First the slot, which is confirmed only for what Kafka has committed, then the group: in the other order records could
  * still be on their way into the topics behind the ends that were looked at.

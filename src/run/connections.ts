@@ -29,7 +29,7 @@ function pgTls({ sslMode, ca }: Config['postgres']): NonNullable<PgTarget['ssl']
   }
 }
 
-export function kafkaSettings({ kafka }: Config): KafkaSettings {
+function kafkaSettings({ kafka }: Config): KafkaSettings {
   const { saslMechanism, saslUsername: username, saslPassword: password } = kafka;
   return {
     brokers: kafka.brokers,

@@ -70,7 +70,7 @@ export async function openDurableState({ kafka, controlTopic, client, prefix, lo
 }
 
 /** Pure: by epoch, then by high-water mark. */
-export function higherEpoch(a: EpochRecord | undefined, b: EpochRecord | undefined): EpochRecord | undefined {
+function higherEpoch(a: EpochRecord | undefined, b: EpochRecord | undefined): EpochRecord | undefined {
   if (!a || !b) return a ?? b;
   if (a.epoch !== b.epoch) return a.epoch > b.epoch ? a : b;
   return parseLsn(a.highWaterLsn) >= parseLsn(b.highWaterLsn) ? a : b;

@@ -28,8 +28,8 @@ export interface MigrateOptions {
 const RETRY_FOR_MS = 600_000;
 
 /**
- * The backfill, wired. Throws STREAM_NEVER_RAN when no reader has ever held the slot: without an epoch and without the
- * stream, what changes after a row was read would never arrive.
+ * The backfill, wired. Throws STREAM_NEVER_RAN where neither setup nor a reader has recorded an epoch: without one and
+ * without the stream, what changes after a row was read would never arrive.
  */
 export async function runMigrate(config: Config, platform: Platform, options: MigrateOptions, log: Logger): Promise<BackfillResult> {
   const { kafka, names, state } = platform;

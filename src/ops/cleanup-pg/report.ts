@@ -5,7 +5,7 @@ import type { TableName } from '../../core/contracts.ts';
  * was written, locked or deleted by somebody after it was looked at. `has-children`: rows of it (nodes, logs, offload) stay.
  * `unfinished`: its run or node is not at its end, and Dify may still write it.
  */
-export const STAYED = ['missing', 'different', 'dead-lettered', 'changed', 'unfinished', 'has-children', 'expired', 'no-index'] as const;
+const STAYED = ['missing', 'different', 'dead-lettered', 'changed', 'unfinished', 'has-children', 'expired', 'no-index'] as const;
 export type Stayed = (typeof STAYED)[number];
 
 export interface TableCounts {

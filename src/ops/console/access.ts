@@ -31,10 +31,6 @@ export class Access {
     this.#session = createHmac('sha256', randomBytes(32)).update(token).digest('base64url');
   }
 
-  get asksForToken(): boolean {
-    return this.#tokenHash !== null;
-  }
-
   judge({ host, authorization, cookie, fetchSite }: Caller): Verdict {
     if (this.#tokenHash === null) return isLoopback(hostName(host)) && fetchSite !== 'cross-site' ? 'in' : 'foreign';
     const bearer = /^Bearer (.+)$/.exec(authorization ?? '')?.[1];

@@ -7,9 +7,9 @@ import { verdictOfSurplus, type Boundaries } from '../validate/expectations.ts';
  * What a redrive does with one letter.
  *
  * `write`: straight to Elasticsearch with its own version, and never into the log again, which has newer records behind
- * it (DESIGN §2, rule 4). `write-if-last`: the same, if the log has nothing newer of the key: Elasticsearch forgets the
- * version of a deleted document after an hour, and would take an older one back. `reread`: from PostgreSQL through
- * Kafka. `settled`: nothing is left to do. `left`: stays open.
+ * it (docs/02-ordering.md, rule 4). `write-if-last`: the same, if the log has nothing newer of the key: Elasticsearch
+ * forgets the version of a deleted document after an hour, and would take an older one back. `reread`: from PostgreSQL
+ * through Kafka. `settled`: nothing is left to do. `left`: stays open.
  */
 export type Decision =
   | { readonly kind: 'write' | 'write-if-last' | 'reread' }

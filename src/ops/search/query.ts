@@ -23,7 +23,7 @@ type Bounds = Pick<SearchRequest, 'from' | 'before'>;
  * Each word is a phrase of its own: the standard analyzer cuts 天気予報 into single characters, and a plain match would
  * find every text that has the four of them anywhere. A uuid may also be the id of the document itself.
  */
-export function wordsQuery(words: readonly string[]): readonly Query[] {
+function wordsQuery(words: readonly string[]): readonly Query[] {
   return words.map((word) => {
     const phrase = { match_phrase: { [SEARCH_TEXT]: word } };
     return isUuid(word.toLowerCase()) ? { bool: { should: [phrase, { term: { id: word.toLowerCase() } }] } } : phrase;

@@ -45,7 +45,7 @@ export function unfitServer({ version, versionText, inRecovery, encoding }: Serv
   return lines;
 }
 
-export function unfitTables(tables: readonly TableState[], { schema, database }: Pick<SourceNames, 'schema' | 'database'>): string[] {
+function unfitTables(tables: readonly TableState[], { schema, database }: Pick<SourceNames, 'schema' | 'database'>): string[] {
   if (tables.length === 0) return [`no table of Dify is in schema ${schema} of database ${database}: check DB_DATABASE and DB_SCHEMA`];
   return tables.flatMap(unfitTable);
 }

@@ -29,7 +29,7 @@ export interface SetupOptions {
   readonly signal: AbortSignal;
 }
 
-export const ROLE = 'setup';
+const ROLE = 'setup';
 
 export function sourceNames({ postgres }: Config): SourceNames {
   return { schema: postgres.schema, database: postgres.database, publication: postgres.publication, slot: postgres.slot };

@@ -19,7 +19,7 @@ const PUBLISH = 'insert, update, delete, truncate';
  */
 export const WITHOUT_TIMEOUTS = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout')";
 
-export function tableRef(schema: string, table: string): string {
+function tableRef(schema: string, table: string): string {
   return `${name(schema)}.${name(table)}`;
 }
 

@@ -6,7 +6,7 @@ export interface StepReport {
   readonly detail: string;
 }
 
-/** `✓ index workflow_runs: on (id, tenant_id, created_at)`, as setup and teardown print it. */
+/** `index       workflow_runs: on (id, tenant_id, created_at)`, as setup and teardown print it. */
 export function describeStep({ step, subject, did, detail }: StepReport): string {
   const said = { done: detail, already: `already so${detail ? ` (${detail})` : ''}`, kept: `kept: ${detail}` }[did];
   return `${step.padEnd(11)} ${subject}: ${said}`;

@@ -1,4 +1,4 @@
-export const PARTS = ['stream', 'sink', 'migrate'] as const;
+const PARTS = ['stream', 'sink', 'migrate'] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface PartHealth {

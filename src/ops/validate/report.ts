@@ -85,7 +85,7 @@ export function printReport(report: ValidationReport, out: ReportSink): void {
   out.line(`${report.verdict}: ${totals.rows} rows and ${totals.documents} documents compared in ${report.seconds.toFixed(1)} s${report.sample === 'full' ? '' : ` (a sample of ${report.sample}; --full compares everything)`}`);
 }
 
-export function describeDifference(found: Difference): string {
+function describeDifference(found: Difference): string {
   const row = `${found.class}: ${found.table} ${found.id}`;
   switch (found.class) {
     case 'missing': return `${row} is not in ${found.index}`;

@@ -130,7 +130,7 @@ async function readPlaces(session: ReadSession, source: TableSource, chunk: Chun
   return { stamp: { relfilenode: String(relfilenode), columns: String(columns) }, places: places ?? Buffer.alloc(0) };
 }
 
-export async function readStamp(session: ReadSession, name: string): Promise<TableStamp> {
+async function readStamp(session: ReadSession, name: string): Promise<TableStamp> {
   const [row] = await session.query(`SELECT ${stampSql(name)}`);
   return { relfilenode: String(row?.[0]), columns: String(row?.[1]) };
 }

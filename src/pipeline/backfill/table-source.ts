@@ -67,7 +67,7 @@ export function sameStamp(a: TableStamp, b: TableStamp): boolean {
  * `true` instead of `t`, character(n) loses its blanks, inet gains a mask. concat() calls the output function for any
  * type (varlena.c, concat_internal), but makes '' of NULL.
  */
-export function textOf(column: string, hasOwnCast: boolean): string {
+function textOf(column: string, hasOwnCast: boolean): string {
   const name = quote(column);
   return hasOwnCast ? `CASE WHEN num_nulls(${name}) = 0 THEN concat(${name}) END` : `${name}::text`;
 }

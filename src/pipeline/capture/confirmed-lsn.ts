@@ -10,7 +10,7 @@ interface Entry {
 export interface ConfirmedLsnOptions {
   /** Where the slot stands now: what lies below is confirmed already. */
   readonly start: Lsn;
-  /** 3,000 on topics of replication factor 1: their acknowledgement may sit in the page cache of one machine. Else 0. */
+  /** 3,000 on topics of replication factor 1: a commit is answered before its markers are on disk (docs/decisions/0018). Else 0. */
   readonly holdMs: number;
 }
 

@@ -12,7 +12,7 @@ export interface KeyColumns {
 const known = new WeakMap<RowShape, KeyColumns>();
 
 /** By name, once per shape: upgraded databases have the columns in another order. */
-export function keyColumnsOf(shape: RowShape): KeyColumns {
+function keyColumnsOf(shape: RowShape): KeyColumns {
   let found = known.get(shape);
   if (!found) {
     const { columns } = shape;

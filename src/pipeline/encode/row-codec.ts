@@ -30,7 +30,7 @@ export function sizeOfRow(cells: Cells): number {
 /**
  * Writes a row into `target`, which must have room for `sizeOfRow` bytes from `offset`; returns the offset behind it.
  */
-export function writeRow(target: Buffer, offset: number, cells: Cells, fingerprint: Buffer): number {
+function writeRow(target: Buffer, offset: number, cells: Cells, fingerprint: Buffer): number {
   target[offset] = MARKER_0;
   target[offset + 1] = MARKER_1;
   let at = copyBytes(target, offset + 2, fingerprint, 0, fingerprint.length);

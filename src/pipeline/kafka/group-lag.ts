@@ -22,7 +22,7 @@ export const endKey = (table: TableName, partition: number): string => `${table}
 
 export interface GroupLag {
   lag(): Promise<PartitionLag[]>;
-  /** To be taken after the slot was confirmed beyond the LSN of interest (DESIGN §5). */
+  /** To be taken after the slot was confirmed beyond the LSN of interest (docs/03-acknowledgement.md). */
   endOffsets(): Promise<Ends>;
   /**
    * True when the group has settled every committed record below these ends.

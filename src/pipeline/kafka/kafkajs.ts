@@ -164,6 +164,6 @@ export function onProduceWritten(listener: () => void): () => void {
 }
 
 const loaded = load();
-export const { Kafka, logLevel, CompressionTypes, AclResourceTypes, ConfigResourceTypes } = loaded.kafkajs;
+export const { Kafka, logLevel, CompressionTypes, ConfigResourceTypes } = loaded.kafkajs;
 export const KafkaBatch = loaded.Batch;
-export type { Admin, Consumer, ConsumerRunConfig, EachBatchPayload, IHeaders, Kafka as KafkaClient, KafkaConfig, logCreator, Producer, SASLOptions, TopicMessages, Transaction } from 'kafkajs';
+export type { Admin, Consumer, ConsumerRunConfig, EachBatchPayload, Kafka as KafkaClient, KafkaConfig, logCreator, Producer, SASLOptions, TopicMessages, Transaction } from 'kafkajs';

@@ -1,7 +1,7 @@
 import type { LetterRunsRecord } from '../../core/state.ts';
 
 /** Letters of one record of the control topic: at worst, every other one redriven, some 100 kB of JSON. */
-export const STRETCH = 5_000;
+const STRETCH = 5_000;
 
 type Run = LetterRunsRecord['runs'][number];
 export type RunState = Run[2];

@@ -23,7 +23,7 @@ export function topicNames(prefix: string): TopicNames {
 const MIB = 1024 * 1024;
 const DAY_MS = 24 * 3600 * 1000;
 
-/** A row below this passes whatever it is; DESIGN §3: no row below 20 MiB is parked for Kafka's sake. */
+/** No row below this is parked for Kafka's sake, whatever it is: the topics take a MiB more. */
 export const MAX_ROW_BYTES = 21 * MIB;
 /** A letter carries a row and what is known about it. */
 const MAX_LETTER_BYTES = MAX_ROW_BYTES + MIB;
@@ -202,7 +202,7 @@ async function correctSettings(admin: Admin, names: TopicNames, states: readonly
 const DYNAMIC_TOPIC_CONFIG = 1;
 
 /** Partitions of the tables' topics, which must all have the same number. Throws KAFKA_TOPIC_MISSING. */
-export async function partitionCount(admin: Admin, names: TopicNames): Promise<number> {
+async function partitionCount(admin: Admin, names: TopicNames): Promise<number> {
   const states = (await describeTopics(admin, names)).filter(({ topic }) => topic !== names.control && topic !== names.dlq);
   const missing = states.filter(({ exists }) => !exists);
   if (missing.length > 0) throw new DifyEsError('KAFKA_TOPIC_MISSING', `Kafka has no topic ${missing.map(({ topic }) => topic).join(', ')}`);

@@ -61,7 +61,7 @@ function causeWhenAlone(status: number, type: string): DeadLetterCause | undefin
   return status === 500 ? 'refused' : undefined;
 }
 
-export function detailOf(item: AnsweredItem): string {
+function detailOf(item: AnsweredItem): string {
   return `${item.status} ${item.errorType ?? 'unknown'}${item.field === undefined ? '' : ` at field ${item.field}`}`;
 }
 

@@ -18,7 +18,7 @@ export function writeScalar(writer: ByteWriter, kind: Exclude<FieldSpec['kind'],
  * `2025-10-10 08:25:41.1234` as `"2025-10-10T08:25:41.123400"`: what fromisoformat of every Python reads, with six digits
  * or none. Dates that are no such thing (infinity, BC, a zone) stay as PostgreSQL prints them; the field ignores them.
  */
-export function writeDate(writer: ByteWriter, text: Buffer, start: number, end: number): void {
+function writeDate(writer: ByteWriter, text: Buffer, start: number, end: number): void {
   if (!isTimestamp(text, start, end)) return writer.jsonString(text, start, end);
   writer.reserve(28);
   const bytes = writer.bytes;
@@ -34,7 +34,7 @@ export function writeDate(writer: ByteWriter, text: Buffer, start: number, end: 
 }
 
 /** Raw digits, so no value is rounded here. NaN and the infinities, which JSON has no number for, as texts. */
-export function writeNumber(writer: ByteWriter, text: Buffer, start: number, end: number): void {
+function writeNumber(writer: ByteWriter, text: Buffer, start: number, end: number): void {
   if (isJsonNumber(text, start, end)) writer.escaped(text, start, end);
   else writer.jsonString(text, start, end);
 }

@@ -109,7 +109,7 @@ function isKey(bytes: Buffer, at: number, end: number): boolean {
 }
 
 /** `end`, moved back so that it does not cut a UTF-8 character in two. */
-export function cutUtf8(bytes: Buffer, start: number, end: number): number {
+function cutUtf8(bytes: Buffer, start: number, end: number): number {
   if (end >= bytes.length) return end;
   while (end > start && (bytes[end]! & 0xc0) === 0x80) end--;
   return end;

@@ -34,7 +34,7 @@ interface TemplateBody {
 /** `absent`: not there. `different`: somebody, or another version or configuration of this program, wrote it. */
 export type TemplateState = 'current' | 'different' | 'absent';
 
-export function templateName(prefix: string, connector: Connector): string {
+function templateName(prefix: string, connector: Connector): string {
   return `${prefix}-cdc-${connector.index}-template`;
 }
 

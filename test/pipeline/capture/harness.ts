@@ -242,7 +242,7 @@ export function startStream(names: Names, kafka: MemoryKafka, overrides: StreamO
   };
 }
 
-export async function currentLsn(client: pg.ClientBase): Promise<Lsn> {
+async function currentLsn(client: pg.ClientBase): Promise<Lsn> {
   // A record of its own that is flushed: the walsender sends only what is.
   await client.query(`SELECT pg_logical_emit_message(true, 'test', 'drain')`);
   const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');

@@ -18,7 +18,7 @@ import { cellsOf } from '../../support/cells.ts';
 
 export const PARTITIONS = 3;
 export const RUNS: TableName = 'workflow_runs';
-export const TENANT = '11111111-1111-4111-8111-111111111111';
+const TENANT = '11111111-1111-4111-8111-111111111111';
 export const silent = pino({ level: 'silent' });
 
 const SHAPE: RowShape = { table: RUNS, columns: ['id', 'tenant_id', 'created_at', 'inputs'] };

@@ -7,7 +7,7 @@ import type { Prose } from './words.ts';
  * with `factor`, so that a bench can ask for smaller or larger rows of the same shapes.
  */
 
-export const NODE_TYPES = ['start', 'llm', 'knowledge-retrieval', 'code', 'if-else', 'http-request', 'tool', 'iteration', 'end'] as const;
+const NODE_TYPES = ['start', 'llm', 'knowledge-retrieval', 'code', 'if-else', 'http-request', 'tool', 'iteration', 'end'] as const;
 export type NodeType = (typeof NODE_TYPES)[number];
 
 /** The order in which a run passes its nodes: start first, end last, the others in between as often as needed. */

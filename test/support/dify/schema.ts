@@ -32,7 +32,7 @@ const at = (release: Release): number => RELEASES.indexOf(release);
  * `sequence_number` of 1.4.3 and older stands where real databases of that age have it, as the fourth column: a reader
  * that matches columns by position breaks on it.
  */
-export function difySchemaSql(release: Release = 'main'): string {
+function difySchemaSql(release: Release = 'main'): string {
   let sql = readFileSync(join(import.meta.dirname, 'schema.sql'), 'utf8');
   if (at(release) >= at('1.4.3')) {
     const head = /(CREATE TABLE public\.workflow_runs \([^;]*?app_id +uuid NOT NULL,)/;

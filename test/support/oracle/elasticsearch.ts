@@ -102,7 +102,7 @@ interface SearchAnswer {
 }
 
 /** The documents of an answer to `_mget`, field by field as canonical text. Throws when an item holds an error. */
-export function parseDocuments(answer: string): (CanonicalDocument | undefined)[] {
+function parseDocuments(answer: string): (CanonicalDocument | undefined)[] {
   const reader = new JsonReader(answer, ANSWER_LIMITS);
   const documents: (CanonicalDocument | undefined)[] = [];
   reader.object((key) => {

@@ -18,7 +18,7 @@ export interface Limits {
 }
 
 /** What a column's text has to keep to be stored as JSON and not as `_invalid_json`. */
-export const COLUMN_LIMITS: Limits = { depth: 900, digits: 1000, duplicateKeys: 'refuse', infinite: 'refuse' };
+const COLUMN_LIMITS: Limits = { depth: 900, digits: 1000, duplicateKeys: 'refuse', infinite: 'refuse' };
 
 /** For the server's answers, which the server has checked itself. */
 export const ANSWER_LIMITS: Limits = { depth: 5000, digits: Number.MAX_SAFE_INTEGER, duplicateKeys: 'allow', infinite: 'allow' };
@@ -36,7 +36,7 @@ export function canonicalJson(text: string, limits: Limits = COLUMN_LIMITS): str
   }
 }
 
-export class NotJson extends Error {}
+class NotJson extends Error {}
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const PLAIN_STRING = /"[^"\\\u0000-\u001f]*"/y;

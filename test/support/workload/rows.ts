@@ -20,7 +20,7 @@ export function toastedJson(random: Random, bytes = random.int(3000, 9000)): str
   return `{"nodes": [{"id": ${random.int(1, 99)}}], "noise": "${noise}"}`;
 }
 
-export function anyJson(random: Random): string | null {
+function anyJson(random: Random): string | null {
   if (random.chance(0.08)) return random.pick(HOSTILE_JSON);
   if (random.chance(0.1)) return null;
   return random.chance(0.3) ? toastedJson(random) : `{"answer": "text ${random.int(1, 1e6)}", "n": ${random.bits()}${random.bits()}}`;

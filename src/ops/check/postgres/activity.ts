@@ -5,7 +5,7 @@ import type { ServerFacts } from '../../setup/server-facts.ts';
 import { ok, warn, type Finding } from '../finding.ts';
 
 /** From here on a transaction is worth naming: setup, the slot and the barrier of a backfill wait for its end. */
-export const LONG_SECONDS = 300;
+const LONG_SECONDS = 300;
 
 /** Transactions in this database that are older than LONG_SECONDS; without the text of their queries. */
 export function readLongTransactions(db: Queryable): Promise<Blocker[]> {

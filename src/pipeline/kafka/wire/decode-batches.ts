@@ -38,7 +38,7 @@ interface LastHeaders {
  *
  * Stops behind the first batch that brings the unpacked bytes above `budget`; the consumer fetches the rest again, as
  * it does with a batch that was cut. Without that, 1 MB of repetitive rows may unpack to 100 MB, and the memory of the
- * process would depend on what people store (P7).
+ * process would depend on what people store.
  *
  * Where compaction took records away, or a whole batch's, a control record stands for the batch's last offset: kafkajs
  * takes its position from messages, and would otherwise ask for an emptied batch at the end of a log for ever.

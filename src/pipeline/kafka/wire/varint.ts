@@ -3,7 +3,7 @@
  * which is read as a JS number (below 2^53: milliseconds).
  */
 
-export function zigzag(value: number): number {
+function zigzag(value: number): number {
   return value >= 0 ? value * 2 : -value * 2 - 1;
 }
 
