@@ -17,7 +17,8 @@ const names = topicNames(here.topicPrefix);
 let cluster: readonly LocalServer[];
 let pipeline: Pipeline;
 let db: pg.Client;
-let running: Program;
+let stream: Program;
+let sink: Program;
 let tenants: readonly string[] = [];
 
 beforeAll(async () => {
@@ -28,7 +29,7 @@ beforeAll(async () => {
   await createDifySchema(db);
   ({ tenants } = await loadDataset(db, { seed: 71, tenants: 3, runs: 300, nodesPerRun: 2, rowSize: 1800, months: ['2026-08', '2026-09'] }));
   await pipeline.verb(['setup']);
-  running = await pipeline.start('run');
+  [stream, sink] = await Promise.all([pipeline.start('stream'), pipeline.start('sink')]);
 });
 afterAll(async () => {
   await pipeline?.killAll();
@@ -74,7 +75,7 @@ it('each broker is killed in turn while rows are backfilled and written: nobody 
   expect((await migrate.ended).code, migrate.describe()).toBe(0);
   await writer.stop();
   await pipeline.equal();
-  expect(running.isRunning(), running.describe()).toBe(true);
+  expect([stream.isRunning(), sink.isRunning()], pipeline.describe()).toEqual([true, true]);
 });
 
 it('a broker that hangs until others have taken over, and wakes up, changes nothing', async () => {
@@ -94,10 +95,10 @@ it('a broker that hangs until others have taken over, and wakes up, changes noth
   await inSync();
   await writer.stop();
   await pipeline.equal();
-  expect(running.isRunning(), running.describe()).toBe(true);
+  expect([stream.isRunning(), sink.isRunning()], pipeline.describe()).toEqual([true, true]);
 });
 
 it('what the log holds afterwards is right: a replay into empty indices is equal too', async () => {
-  await running.stop();
+  await sink.stop();
   await pipeline.replayedEqual();
 });
