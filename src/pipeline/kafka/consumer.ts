@@ -63,8 +63,6 @@ export interface RecordConsumer {
    * on meanwhile: the records then come again, here or elsewhere.
    */
   commit(table: TableName, partition: number, nextOffset: string): Promise<void>;
-  pause(table: TableName, partition: number): void;
-  resume(table: TableName, partition: number): void;
   /** Rejects when the consumer cannot go on (rights, a missing topic); otherwise troubles are waited out and logged. */
   readonly failed: Promise<never>;
   /** Leaves the group, so that others take over at once. Within 10 s, whatever the brokers do. */
@@ -214,8 +212,6 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
     }
   });
 
-  const at = (table: TableName, partition: number): { topic: string; partitions: number[] }[] => [{ topic: names.table[table], partitions: [partition] }];
-
   return {
     failed: failure.promise,
     async start(handler, onAssignment = () => undefined) {
@@ -238,8 +234,6 @@ export function createRecordConsumer(options: ConsumerOptions): RecordConsumer {
       const readIn = generation;
       return commits.commit({ topic: names.table[table], partition, offset: nextOffset }, () => generation === readIn);
     },
-    pause: (table, partition) => consumer?.pause(at(table, partition)),
-    resume: (table, partition) => consumer?.resume(at(table, partition)),
     async stop() {
       stopping = true;
       await discard();

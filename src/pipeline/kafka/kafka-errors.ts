@@ -101,8 +101,3 @@ export function toDifyEsError(error: unknown, doing: string): DifyEsError {
   const { code, reason } = classifyKafkaError(error);
   return new DifyEsError(code, `Kafka: could not ${doing} (${reason})`, { cause: error });
 }
-
-/** Whether a long-running verb waits and tries again instead of ending. */
-export function isKafkaAway(error: unknown): boolean {
-  return error instanceof DifyEsError ? error.code === 'KAFKA_UNREACHABLE' : classifyKafkaError(error).retriable;
-}

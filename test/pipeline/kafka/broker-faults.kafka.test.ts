@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ConsumedRecord, Publisher, RowRecord } from '../../../src/core/contracts.ts';
+import { DifyEsError } from '../../../src/core/errors.ts';
 import { decodeRow } from '../../../src/pipeline/encode/row-codec.ts';
-import { isKafkaAway } from '../../../src/pipeline/kafka/kafka-errors.ts';
 import { type LocalServer, ownServers } from '../../support/servers.ts';
 import { benchFor } from './bench-for.ts';
 import { Bench, collecting, publish, row, RUNS, Seen } from './harness.ts';
@@ -20,6 +20,8 @@ afterAll(() => shared.close(), 30_000);
 
 const textOf = ({ value }: { value: Buffer | null }): string => decodeRow(value!, 4).get(3)!.toString();
 
+const isAway = (error: unknown): boolean => error instanceof DifyEsError && error.code === 'KAFKA_UNREACHABLE';
+
 /** What a long-running verb does: the same records again until they are committed; anything but a broker away ends it. */
 async function publishThrough(publisher: Publisher, records: readonly RowRecord[], failures: string[]): Promise<void> {
   for (;;) {
@@ -30,7 +32,7 @@ async function publishThrough(publisher: Publisher, records: readonly RowRecord[
       await transaction.commit();
       return;
     } catch (error) {
-      if (!isKafkaAway(error)) throw error;
+      if (!isAway(error)) throw error;
       failures.push((error as { code: string }).code);
       await transaction?.abort();
       await sleep(200);
@@ -47,7 +49,7 @@ describe('a broker that is killed', () => {
     await consumer.start(async (delivery) => {
       seen.add(...delivery.records);
       await consumer.commit(delivery.table, delivery.partition, delivery.nextOffset).catch((error: unknown) => {
-        if (!isKafkaAway(error)) throw error;
+        if (!isAway(error)) throw error;
       });
     });
     const id = randomUUID();

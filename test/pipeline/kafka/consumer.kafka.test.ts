@@ -257,23 +257,6 @@ describe('a consumer', () => {
     expect(seen.items.map(textOf)).toEqual(['one', 'two']);
   });
 
-  it('is paused and resumed partition by partition', async () => {
-    const bench = await own();
-    const publisher = await bench.publisher();
-    const seen = new Seen<ConsumedRecord>();
-    const consumer = bench.consumer(group());
-    await consumer.start(collecting(consumer, seen));
-    const all = ids(30);
-    const held = partitionOf(all[0]!, PARTITIONS);
-    consumer.pause(RUNS, held);
-    await publish(publisher, ...all.map((id) => row(id, 'x')));
-    const others = all.filter((id) => partitionOf(id, PARTITIONS) !== held).length;
-    await seen.until((records) => records.filter(({ partition }) => partition !== held).length >= others);
-    expect(seen.items.filter(({ partition }) => partition === held)).toEqual([]);
-    consumer.resume(RUNS, held);
-    await seen.until((records) => records.length >= 30);
-  });
-
   it('says at its start that topics are missing', async () => {
     const bench = benchFor(shared, `${here.topicPrefix}-none`);
     await expect(bench.consumer(group()).start(async () => undefined)).rejects.toMatchObject({ code: 'KAFKA_TOPIC_MISSING' });

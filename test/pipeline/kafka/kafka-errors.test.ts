@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DifyEsError } from '../../../src/core/errors.ts';
-import { classifyKafkaError, isKafkaAway, isTooLarge, toDifyEsError } from '../../../src/pipeline/kafka/kafka-errors.ts';
+import { classifyKafkaError, isTooLarge, toDifyEsError } from '../../../src/pipeline/kafka/kafka-errors.ts';
 
 const error = (fields: Record<string, unknown>): Error => Object.assign(new Error('text that must not matter'), fields);
 const wrapped = (cause: Error): Error => error({ name: 'KafkaJSNumberOfRetriesExceeded', retriable: false, cause: error({ name: 'KafkaJSNonRetriableError', retriable: false, cause }) });
@@ -32,12 +32,6 @@ describe('errors of kafkajs', () => {
     expect(isTooLarge(wrapped(error({ type: 'MESSAGE_TOO_LARGE' })))).toBe(true);
     expect(isTooLarge(error({ type: 'RECORD_LIST_TOO_LARGE' }))).toBe(true);
     expect(isTooLarge(error({ type: 'INVALID_RECORD' }))).toBe(false);
-  });
-
-  it('are waited out only when the brokers are away', () => {
-    expect(isKafkaAway(new DifyEsError('KAFKA_UNREACHABLE', 'x'))).toBe(true);
-    expect(isKafkaAway(new DifyEsError('KAFKA_FENCED', 'x'))).toBe(false);
-    expect(isKafkaAway(error({ code: 'ECONNRESET' }))).toBe(true);
   });
 
   it('keep what was said before and never carry the text of a server', () => {
