@@ -1,5 +1,6 @@
 import type { Row, TableName } from '../../core/contracts.ts';
 import { DifyEsError, type ErrorCode } from '../../core/errors.ts';
+import { isUuid } from '../../core/row-key.ts';
 import type { RowVersion } from '../../core/row-version.ts';
 import { expectationOfRow, type Boundaries } from './expectations.ts';
 import type { DocumentAddress, Documents } from './documents.ts';
@@ -158,8 +159,9 @@ function expectedIndex(table: TableName, seen: SeenKey, known: Boundaries): stri
   return expected.kind === 'document' ? expected.index : null;
 }
 
+/** Ids that a row may have. A document that somebody else put into one of our indices has any, and PostgreSQL refuses to look for it. */
 function idsByTable(suspects: readonly Suspect[]): Map<TableName, string[]> {
   const found = new Map<TableName, Set<string>>();
-  for (const { table, id } of suspects) found.set(table, (found.get(table) ?? new Set()).add(id));
+  for (const { table, id } of suspects) if (isUuid(id)) found.set(table, (found.get(table) ?? new Set()).add(id));
   return new Map([...found].map(([table, ids]) => [table, [...ids]]));
 }
