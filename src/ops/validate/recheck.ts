@@ -68,10 +68,11 @@ export class Rechecker {
     for (let round = 1; pending.length > 0 && round <= ROUNDS; round++) {
       const moving: Suspect[] = [];
       const before = await this.#keys(pending);
-      // Behind the keys: a clean-up announces itself before its first delete, so a row that is gone by one is known to be
-      // archived. Those of the start would have its document, the only copy, deleted as surplus.
-      const known = await this.#ports.boundaries();
       const drainVersion = await this.#drain();
+      // Behind the keys: a clean-up announces itself before its first delete, so a row that is gone by one is known to be
+      // archived. Behind the drain point: an ignored TRUNCATE is recorded when the reader comes to it, before the slot is
+      // confirmed beyond it. Those of earlier would have the document, the only copy, deleted as surplus.
+      const known = await this.#ports.boundaries();
       for (const some of batches(pending, before)) {
         for (const [suspect, verdict] of await this.#look(some, { before, known, drainVersion })) {
           if (verdict.kind === 'difference') differences.push(verdict.difference);

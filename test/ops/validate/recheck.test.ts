@@ -33,3 +33,20 @@ it('a document whose id is no uuid is surplus, and PostgreSQL is not asked for i
   expect(new Set(asked)).toEqual(new Set([ID]));
   expect(differences.map((found) => [found.class, found.id]).sort()).toEqual([['extra', ID], ['extra', 'by-hand']]);
 });
+
+it('the document of a row that a TRUNCATE took is kept, also when the reader comes to the TRUNCATE only on the way to the drain point', async () => {
+  const source = { keysOf: () => Promise.resolve(new Map()), async *rowsOf() {} } as unknown as Source;
+  const documents = {
+    mget: (addresses: readonly DocumentAddress[]) => Promise.resolve(addresses.map(({ index, id }) => ({ index, id, version: BigInt(FIRST_OWN_VERSION) + 5n, text: Buffer.alloc(0), source: null }))),
+  } as unknown as Documents;
+  const recorded = new Map<typeof table, bigint>();
+  const rechecker = new Rechecker({
+    source, documents, boundaries: () => Promise.resolve({ ...known, truncatedAt: new Map(recorded) }), tables: new Map([[table, {} as OpenTable]]), expectedText: () => Buffer.alloc(0),
+    drain() {
+      recorded.set(table, 7n);
+      return Promise.resolve((BigInt(FIRST_OWN_VERSION) + 9n) as RowVersion);
+    },
+  });
+
+  expect(await rechecker.recheck([{ table, id: ID, foundIn: INDEX }])).toEqual({ differences: [], apart: ['kept-by-policy'], inFlight: 0 });
+});
