@@ -21,7 +21,8 @@ export interface RedriveRequest {
 
 export interface RedrivePorts {
   readonly letters: Pick<DeadLetters, 'letters' | 'tried'>;
-  readonly known: Boundaries;
+  /** As recorded at the moment of the call. Asked for each batch: a redrive takes long, and a tenant may be switched meanwhile. */
+  readonly boundaries: () => Promise<Boundaries>;
   /** The keys that PostgreSQL has under these ids now. */
   readonly places: (table: TableName, ids: readonly string[]) => Promise<ReadonlyMap<string, RowKey>>;
   /** Those that are still the last of their key in the log. */
@@ -95,7 +96,9 @@ class Batch {
 
   async run(letters: readonly StoredLetter[]): Promise<ReadonlyMap<string, Counted>> {
     const places = await this.#places(letters);
-    const plans = letters.map((letter) => ({ letter, plan: decide(letter, letter.key ? places.get(placeKey(letter)) : undefined, this.#ports.known, this.#request.force) }));
+    // behind the places: a row that is gone by then may be so by a TRUNCATE that was recorded since
+    const known = await this.#ports.boundaries();
+    const plans = letters.map((letter) => ({ letter, plan: decide(letter, letter.key ? places.get(placeKey(letter)) : undefined, known, this.#request.force) }));
     for (const { letter, plan } of plans) if (plan.kind === 'settled' || plan.kind === 'left') this.#results.set(letter.id, countOf(plan));
     const of = (kind: Decision['kind']): StoredLetter[] => plans.filter(({ plan }) => plan.kind === kind).map(({ letter }) => letter);
 
@@ -109,7 +112,7 @@ class Batch {
       for (const { id } of ordered) this.#results.set(id, again.has(id) ? 'reread' : 'applied');
       return this.#results;
     }
-    const ties = await this.#write(written, places);
+    const ties = await this.#write(written, places, known.prefix);
     await this.#reread([...of('reread'), ...ties]);
     return this.#results;
   }
@@ -124,7 +127,7 @@ class Batch {
   }
 
   /** Returns those of which only PostgreSQL can say what the document should be. */
-  async #write(letters: readonly StoredLetter[], places: ReadonlyMap<string, RowKey>): Promise<StoredLetter[]> {
+  async #write(letters: readonly StoredLetter[], places: ReadonlyMap<string, RowKey>, prefix: string): Promise<StoredLetter[]> {
     if (letters.length === 0) return [];
     const outcomes = await this.#ports.write(letters);
     for (const { id } of letters) {
@@ -132,7 +135,7 @@ class Batch {
       this.#results.set(id, kind === 'superseded' ? 'stale' : kind);
     }
     const stale = letters.flatMap((letter) => {
-      const found = addressOf(letter, this.#ports.known.prefix);
+      const found = addressOf(letter, prefix);
       return outcomes.get(letter.id)?.kind === 'stale' && letter.value !== null && typeof found !== 'string' ? [found] : [];
     });
     if (stale.length === 0) return [];

@@ -19,6 +19,7 @@ import { decoder, templateSettings } from '../../run/sink.ts';
 import { templatesInUse } from '../../run/templates.ts';
 import { knownBoundaries, openResend } from '../../run/validate.ts';
 import { Documents } from '../validate/documents.ts';
+import type { Boundaries } from '../validate/expectations.ts';
 import type { Resend } from '../validate/resend.ts';
 import { Source, type OpenTable } from '../validate/source.ts';
 import { lastOfTheirKeys } from './last-of-key.ts';
@@ -29,7 +30,9 @@ import { sizeGuard } from './size-guard.ts';
 /** A redrive, wired. Throws STOPPED at the signal; what was recorded by then is not done again. */
 export async function runRedrive(config: Config, platform: Platform, request: RedriveRequest, signal: AbortSignal, log: Logger, onProgress: (report: RedriveReport) => void): Promise<RedriveReport> {
   const { client, kafka, names, state } = platform;
-  const known = await knownBoundaries(config, platform);
+  const boundaries = (): Promise<Boundaries> => knownBoundaries(config, platform);
+  // refuses another DELETE_POLICY before anything is opened
+  await boundaries();
   await requireOwnSource(config);
   const prefix = config.elasticsearch.indexPrefix;
   const db = await connect(pgTarget(config), { role: 'redrive', statementTimeoutMs: 60_000 });
@@ -50,7 +53,7 @@ export async function runRedrive(config: Config, platform: Platform, request: Re
       onRecovered: () => log.info('Elasticsearch takes documents again'),
     });
     return await redrive(request, {
-      letters, known, signal, onProgress,
+      letters, boundaries, signal, onProgress,
       places: async (table, ids) => {
         if (!tables.has(table)) tables.set(table, await source.open(table));
         const open = tables.get(table);

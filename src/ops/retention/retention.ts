@@ -39,7 +39,12 @@ export async function retentionPlan({ client, control, prefix, tenantIds, days, 
  */
 export async function dropExpired(options: RetentionOptions, plan: RetentionPlan, onDropped: (index: string) => void): Promise<number> {
   const { client, control, signal } = options;
-  for (const record of plan.boundaries) await control.put(stateKeys.retention(record.tenantId), record);
+  // A person may have looked at the plan for long, and another retention have gone further meanwhile.
+  await control.refresh();
+  for (const record of plan.boundaries) {
+    const now = control.get<RetentionRecord>(stateKeys.retention(record.tenantId));
+    if (!now || now.throughMonth < record.throughMonth) await control.put(stateKeys.retention(record.tenantId), record);
+  }
   let dropped = 0;
   const shown = new Set(plan.indices.map(({ name }) => name));
   let { indices } = plan;

@@ -83,7 +83,10 @@ export class Documents {
     try {
       for (let after: string | null = null; ; ) {
         const body: string = `{"size":${PAGE},"_source":false,"version":true,"track_total_hits":false,"sort":[{"_shard_doc":"asc"}],"pit":${JSON.stringify({ id: pit, keep_alive: KEEP_ALIVE })}${after === null ? '' : `,"search_after":${after}`}}`;
-        const page: SearchPage = this.#whole(searchPage(await this.#raw('POST', '/_search', body)), index);
+        const answer: Buffer | null = await this.#rawOrGone('POST', '/_search', body);
+        // a server that was restarted has forgotten it, and one that was not asked for so long has let it go
+        if (answer === null) throw new DifyEsError('ES_UNREACHABLE', `${index} was dropped, or Elasticsearch restarted, while it was read (or the next page was not asked for within ${KEEP_ALIVE})`);
+        const page: SearchPage = this.#whole(searchPage(answer), index);
         pit = page.pit ?? pit;
         if (page.documents.length > 0) yield page.documents;
         if (page.documents.length < PAGE) return;

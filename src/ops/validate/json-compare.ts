@@ -249,7 +249,8 @@ export function sameNumber(a: string, b: string): boolean {
   const right = decimal(b);
   if (left === undefined || right === undefined) return false;
   if (left.digits === right.digits && left.exponent === right.exponent && left.negative === right.negative) return true;
-  return left.fractional && right.fractional && Number(a) === Number(b);
+  // what no double holds is Infinity to both, and no reason to call them equal
+  return left.fractional && right.fractional && Number(a) === Number(b) && Number.isFinite(Number(a));
 }
 
 /** value = ±0.digits × 10^exponent, digits without zeros at either end; zero has no digits and no sign. */

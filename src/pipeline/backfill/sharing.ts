@@ -99,7 +99,7 @@ export class Sharing {
       await followPlans();
       return scans.every((scan) => scan.done) && endsRun(membersOf(control, member.runId), member.memberId) ? 'end-it' : 'wait';
     }
-    if (this.queue.ahead >= member.workers || this.#free().length === 0) return 'wait';
+    if (this.queue.ahead >= member.workers || (this.#free().length === 0 && !this.#isOwed())) return 'wait';
     return (await this.#take()) > 0 ? 'again' : 'wait';
   }
 
@@ -112,6 +112,17 @@ export class Sharing {
       .filter((scan) => scan.planned?.plan.scan === run?.tables[scan.table]?.scan)
       .flatMap((scan) => scan.remaining())
       .filter((job) => !taken.has(nameOf(job)));
+  }
+
+  /**
+   * Segments are recorded as ours that no worker was given: the answer of the change that took them was lost for good.
+   * Nobody else takes them as long as we live, and they may have been the last free ones.
+   */
+  #isOwed(): boolean {
+    const { control, member, scans } = this.#context;
+    const mine = membersOf(control, member.runId).find(({ memberId }) => memberId === member.memberId)?.segments ?? [];
+    const remaining = new Set(scans.flatMap((scan) => scan.remaining()).map(nameOf));
+    return mine.some((name) => remaining.has(name) && !this.#given.has(name));
   }
 
   /** Takes segments for us alone, and gives them to our workers. */

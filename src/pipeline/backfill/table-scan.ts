@@ -85,10 +85,11 @@ export class TableScan {
 
   /**
    * Plans the table anew because `stale` no longer describes it; true when its scan begins again. Several workers
-   * notice at once: the first one plans, the others wait for it.
+   * notice at once: the first one plans, the others wait for it, and where it fails the next one plans, alone too: two
+   * plans would begin the scan twice, and the second beginning takes back the jobs that the first has led to.
    */
   async replan(stale: TableSource, plan: () => Promise<PlannedTable | undefined>): Promise<boolean> {
-    await this.#replanning;
+    while (this.#replanning) await this.#replanning;
     const current = this.#planned;
     if (!current || current.source !== stale) return false;
     let again = false;

@@ -75,13 +75,15 @@ function textOf(column: string, hasOwnCast: boolean): string {
 /** Undefined when no such table exists: an older Dify release lacks the offload table. */
 export async function describeTable(session: Pick<ReadSession, 'query'>, schema: string, table: TableName): Promise<{ source: TableSource; size: TableSize } | undefined> {
   const name = qualifiedName(schema, table);
+  // The stamp before the sizes: both are of the moment in which they are asked for, and the sizes wait for a lock. The
+  // other way round a rewrite in between would leave the new table's stamp with the old one's pages.
   const [found] = await session.query(
-    `SELECT c.relkind, c.relpersistence, EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
-       pg_relation_size(c.oid)::text, pg_table_size(c.oid)::text, current_setting('block_size'), ${stampSql(name)}
+    `SELECT c.relkind, c.relpersistence, EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid), ${stampSql(name)},
+       pg_relation_size(c.oid)::text, pg_table_size(c.oid)::text, current_setting('block_size')
      FROM pg_class c WHERE c.oid = to_regclass(${literal(name)})`,
   );
   if (!found) return undefined;
-  const [kind, persistence, hasChildren, heapBytes, bytes, blockSize, relfilenode, columns] = found;
+  const [kind, persistence, hasChildren, relfilenode, columns, heapBytes, bytes, blockSize] = found;
   // A view has no ctid, a partition's ctid says nothing without its partition, an unlogged table is not in the WAL.
   if (kind !== 'r' || hasChildren === true) throw new DifyEsError('TABLE_UNSUITABLE', `${name} is no plain table (it is partitioned, inherited from, or a view)`);
   if (persistence === 'u') throw new DifyEsError('TABLE_UNSUITABLE', `${name} is unlogged: its changes never reach the stream`);

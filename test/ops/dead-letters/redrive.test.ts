@@ -3,6 +3,7 @@ import { parseLsn } from '../../../src/core/lsn.ts';
 import type { RowKey } from '../../../src/core/row-key.ts';
 import { versionOfCommit } from '../../../src/core/row-version.ts';
 import type { WriteOutcome } from '../../../src/ops/dead-letters/letter-writer.ts';
+import type { Boundaries } from '../../../src/ops/validate/expectations.ts';
 import { redrive, type RedrivePorts } from '../../../src/ops/dead-letters/redrive.ts';
 import type { StoredLetter } from '../../../src/pipeline/kafka/dead-letters.ts';
 
@@ -12,6 +13,8 @@ const VERSION = versionOfCommit(1, parseLsn('0/500'));
 const letter = (n: number, more: Partial<StoredLetter> = {}): StoredLetter => ({
   id: `0:${n}`, state: 'open', attempts: 0, at: '', cause: 'refused', detail: '', table: 'workflow_runs', key: keyOf(n), version: VERSION, origin: { stage: 'sink' }, value: Buffer.from('row'), ...more,
 });
+
+const KNOWN: Boundaries = { prefix: 'p', switched: new Set(), retention: new Map(), archived: new Map(), accepted: new Set(), deletePolicy: 'apply', truncatedAt: new Map(), epoch: 1 };
 
 /** Ports whose answers a test sets; what was asked of them is kept. */
 function ports(letters: readonly StoredLetter[], more: Partial<RedrivePorts> = {}) {
@@ -23,7 +26,7 @@ function ports(letters: readonly StoredLetter[], more: Partial<RedrivePorts> = {
       },
       tried: async (outcomes) => outcomes.forEach((outcome, id) => asked.tried.set(id, outcome)),
     },
-    known: { prefix: 'p', switched: new Set(), retention: new Map(), archived: new Map(), accepted: new Set(), deletePolicy: 'apply', truncatedAt: new Map(), epoch: 1 },
+    boundaries: async () => KNOWN,
     places: async (_, ids) => new Map(letters.flatMap(({ key }) => (key && ids.includes(key.id) ? [[key.id, key]] : []))),
     lastOfTheirKeys: async () => new Set(),
     write: async (some) => {
@@ -53,6 +56,14 @@ describe('a redrive', () => {
     expect(asked.written).toHaveLength(800);
     expect(asked.largest).toBeLessThanOrEqual(500);
     expect([...asked.tried.values()].every((one) => one === 'redriven')).toBe(true);
+  });
+
+  it('leaves the letters of a tenant alone that is switched while it runs', async () => {
+    const letters = Array.from({ length: 600 }, (_, n) => letter(n));
+    let switched = new Set<string>();
+    const { all, asked } = ports(letters, { boundaries: async () => ({ ...KNOWN, switched }), onProgress: () => void (switched = new Set([TENANT])) });
+    expect(await redrive(request, all)).toMatchObject({ applied: 500, switched: 100 });
+    expect(asked.written).toHaveLength(500);
   });
 
   it('keeps a letter that fails again, and counts the attempt', async () => {
@@ -89,7 +100,7 @@ describe('a redrive', () => {
 
   it('records no attempt for a letter that it leaves alone', async () => {
     const { all, asked } = ports([letter(1), letter(2, { key: null })]);
-    const switched = { ...all, known: { ...all.known, switched: new Set([TENANT]) } };
+    const switched = { ...all, boundaries: async () => ({ ...KNOWN, switched: new Set([TENANT]) }) };
     expect(await redrive(request, switched)).toMatchObject({ switched: 1, unreadable: 1 });
     expect(asked.tried.size).toBe(0);
   });

@@ -1,6 +1,9 @@
+import pino from 'pino';
 import { describe, expect, test } from 'vitest';
-import type { BackfillMember, BackfillRun, SegmentProgress } from '../../../src/core/state.ts';
+import { DifyEsError } from '../../../src/core/errors.ts';
+import { type BackfillMember, type BackfillRun, type ControlLog, type SegmentProgress, stateKeys } from '../../../src/core/state.ts';
 import { batchOf, endsRun, membersToGiveUp } from '../../../src/pipeline/backfill/members.ts';
+import { Sharing, type SharingContext } from '../../../src/pipeline/backfill/sharing.ts';
 import { type Sign, Silence } from '../../../src/pipeline/backfill/silence.ts';
 import type { PlannedTable } from '../../../src/pipeline/backfill/table-plan.ts';
 import { TableScan } from '../../../src/pipeline/backfill/table-scan.ts';
@@ -95,5 +98,53 @@ describe('the scan of a table', () => {
     expect(scan.note(2, 1, progress(160, 11))).toBe(false);
     expect(scan.progress()).toMatchObject({ rows: 30, bytes: 300, blocksDone: 300, done: true });
     expect(scan.remaining()).toEqual([]);
+  });
+
+  test('is planned anew by one worker at a time, also after the first has failed', async () => {
+    const scan = scanOf();
+    const stale = scan.planned!.source;
+    let planning = 0;
+    let most = 0;
+    const plan = (outcome: () => PlannedTable) => async (): Promise<PlannedTable> => {
+      most = Math.max(most, ++planning);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      planning--;
+      return outcome();
+    };
+    const rewritten = { source: {}, plan: { ...scan.planned!.plan, scan: 3 } } as PlannedTable;
+    const outcomes = await Promise.allSettled([
+      scan.replan(stale, plan(() => { throw new Error('lock_timeout'); })),
+      scan.replan(stale, plan(() => rewritten)),
+      scan.replan(stale, plan(() => rewritten)),
+    ]);
+    expect(most).toBe(1);
+    expect(outcomes.map((one) => (one.status === 'fulfilled' ? one.value : one.status))).toEqual(['rejected', true, false]);
+  });
+});
+
+describe('the segments of a process', () => {
+  test('reach its workers also when the answer of the change that took the last free ones was lost for good', async () => {
+    const plan = { relfilenode: '1', blocks: 300, segmentBlocks: 128, estimatedRows: 30, scan: 1 };
+    const scan = new TableScan('workflow_runs', { source: {}, plan } as PlannedTable);
+    scan.begin(() => undefined);
+    const values = new Map<string, unknown>([[stateKeys.run('r'), { runId: 'r', state: 'open', tables: { workflow_runs: plan } }], [stateKeys.member('r', 'm'), member('m', { workers: 3 })]]);
+    let lost = 0;
+    const control = {
+      get: (key: string) => values.get(key),
+      entries: (beginning: string) => [...values].filter(([key]) => key.startsWith(beginning)),
+      refresh: () => Promise.resolve(),
+      change(decide: Parameters<ControlLog['change']>[0]) {
+        const { writes, result } = decide();
+        for (const [key, value] of writes) values.set(key, value);
+        return lost++ === 0 ? Promise.reject(new DifyEsError('KAFKA_UNREACHABLE', 'away for longer than a change waits')) : Promise.resolve(result);
+      },
+    } as unknown as ControlLog;
+    const sharing = new Sharing({ control, member: member('m', { workers: 3 }), silentMs: 3000, retryForMs: 60_000, logger: pino({ level: 'silent' }), scans: [scan], checkRun: () => {}, followPlans: () => Promise.resolve() } as unknown as SharingContext);
+    const stop = new AbortController();
+    const supplied = sharing.supply(stop.signal);
+    const jobs = await Promise.race([Promise.all([1, 2, 3].map(() => sharing.queue.take())), new Promise((resolve) => setTimeout(resolve, 2000))]);
+    stop.abort();
+    await supplied;
+    expect((jobs as { open: { segment: { index: number } } }[] | undefined)?.map(({ open }) => open.segment.index)).toEqual([0, 1, 2]);
   });
 });
