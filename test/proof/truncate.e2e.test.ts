@@ -8,6 +8,7 @@ import { topicNames } from '../../src/pipeline/kafka/topics.ts';
 import { openKafka } from '../../src/run/connections.ts';
 import { loadDataset } from '../support/dify/generator.ts';
 import { createDifySchema } from '../support/dify/schema.ts';
+import { lyingElasticsearch } from '../support/faults/lying-elasticsearch.ts';
 import { Pipeline, until } from '../support/pipeline.ts';
 import type { Program } from '../support/program.ts';
 import { isolate } from '../support/servers.ts';
@@ -87,6 +88,30 @@ it.each([['stream.truncate-published', 1], ['stream.truncate-published', 2], ['s
   stream = await pipeline.start('stream');
   await stream.said('the truncation was applied');
   await pipeline.equal();
+});
+
+it('an Elasticsearch that is away while one is applied is waited for', async () => {
+  const proxy = await lyingElasticsearch(here.elasticsearchUrl);
+  try {
+    await stream.stop();
+    stream = await pipeline.start('stream', { env: { ELASTICSEARCH_HOSTS: JSON.stringify([proxy.url]) } });
+    await db.query(MORE_LOGS);
+    await pipeline.drained();
+    proxy.lie(() => ({ kind: 'cut' }));
+    await db.query(`TRUNCATE ${TABLE}`);
+    await stream.said('ES_UNREACHABLE');
+    expect(proxy.told).toBeGreaterThan(0);
+    proxy.lie(undefined);
+    await stream.said('the truncation was applied');
+    await pipeline.equal();
+    expect(await documents()).toBe(0);
+    await stream.stop();
+    stream = await pipeline.start('stream');
+    await db.query(MORE_LOGS);
+    await pipeline.equal();
+  } finally {
+    await proxy.close();
+  }
 });
 
 it('one that was ignored is remembered when Kafka has lost everything: a reconcile leaves what the policy keeps', async () => {

@@ -56,7 +56,10 @@ async function apply(options: TruncateContext, { table, commitLsn, commitTimeMs,
   return deleted;
 }
 
-/** Keys of the table's documents, but not of those that Dify wrote, that were archived, or that a policy kept before. */
+/**
+ * Keys of the table's documents in open indices, but not of those that Dify wrote, that were archived, or that an earlier
+ * TRUNCATE left. Which rows were deleted before, whose documents DELETE_POLICY=ignore kept, cannot be told: they go too.
+ */
 async function* surplus(documents: Documents, table: TableName, known: Boundaries): AsyncGenerator<RowKey[]> {
   for (const { name, parts } of await documents.indices(table, [])) {
     for await (const page of documents.scan(name)) {

@@ -24,7 +24,7 @@ export interface DocumentAddress {
 
 /** Ids on a page of a scan: an answer of about 1.5 MB. The server's limit is 10,000. */
 const PAGE = 10_000;
-const KEEP_ALIVE = '5m';
+const KEEP_ALIVE = '30m';
 const ATTEMPTS = 6;
 
 /** Elasticsearch as validation reads it: answers stay text, so that versions and numbers keep their digits. */

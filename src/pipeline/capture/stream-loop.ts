@@ -15,8 +15,8 @@ import { refuseSyncStandby } from './sync-standby.ts';
 import { WalReader } from './wal-reader.ts';
 
 const ROLE = 'stream';
-/** Waited out, since they pass: a server that restarts, a reader that still holds the slot. */
-const PASSING: ReadonlySet<ErrorCode> = new Set(['PG_UNREACHABLE', 'PG_TLS', 'PG_SLOT_BUSY', 'KAFKA_UNREACHABLE']);
+/** Waited out, since they pass: a server that restarts (of Elasticsearch an applied TRUNCATE asks), a reader that still holds the slot. */
+const PASSING: ReadonlySet<ErrorCode> = new Set(['PG_UNREACHABLE', 'PG_TLS', 'PG_SLOT_BUSY', 'KAFKA_UNREACHABLE', 'ES_UNREACHABLE']);
 const SAY_AGAIN_MS = 30_000;
 /** A server that does not answer must not keep the process from ending. */
 const CLOSE_LIMIT_MS = 1_500;

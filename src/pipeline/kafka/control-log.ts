@@ -92,9 +92,12 @@ export async function openControlLog({ kafka, topic, logger }: ControlLogOptions
     const asked = generation;
     const end = await endOf(reader, topic);
     if (end < read && asked === generation) startAnew(0n);
+    const reading = generation;
     while (position < end) {
       if (closed) throw new DifyEsError('INTERNAL', 'the control log is closed');
       await moved.promise;
+      // The topic was made anew meanwhile: the end that was asked for is of the old one, and may never be reached.
+      if (generation !== reading) return refresh();
     }
   };
 
