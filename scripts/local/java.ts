@@ -23,8 +23,8 @@ export interface Jdk {
 
 /** The home of a JDK of at least `least` that the server's user can run. `what` names the server in the message. */
 export function findJava(what: string, least: number, user: ServerUser | undefined): string {
-  const named = [process.env['DIFY_ES_JAVA_HOME'], process.env['JAVA_HOME']].filter((home): home is string => home !== undefined && home !== '');
   const asked = process.env['DIFY_ES_JAVA_HOME'];
+  const named = [asked, process.env['JAVA_HOME']].filter((home): home is string => home !== undefined && home !== '');
   if (asked && majorOfHome(asked) === 0) throw new LocalFault(`DIFY_ES_JAVA_HOME=${asked} is no JDK: name the folder that holds bin/java, or leave it out`);
   const found = [...named, ...installed()].map((home) => ({ home, major: majorOfHome(home) }));
   return chooseJava(what, least, found.filter(({ home }) => canReach(join(home, 'bin'), user)), named).home;

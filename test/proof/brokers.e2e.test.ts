@@ -23,7 +23,7 @@ let tenants: readonly string[] = [];
 
 beforeAll(async () => {
   cluster = await own.kafkaCluster(3);
-  pipeline = new Pipeline({ ...here.env, KAFKA_BROKERS: cluster.map(({ host, port }) => `${host}:${port}`).join(','), KAFKA_REPLICATION_FACTOR: '3', KAFKA_PARTITIONS: '4', MIGRATE_BATCH_SIZE: '50' });
+  pipeline = new Pipeline({ ...here.env, KAFKA_BROKERS: cluster.map(({ url }) => url).join(','), KAFKA_REPLICATION_FACTOR: '3', KAFKA_PARTITIONS: '4', MIGRATE_BATCH_SIZE: '50' });
   await until('all brokers are registered', async () => (await ask((admin) => admin.describeCluster())).brokers.length === 3);
   db = await pipeline.connect();
   await createDifySchema(db);
@@ -36,17 +36,17 @@ afterAll(async () => {
   await db?.end();
 });
 
-function ask<T>(question: Parameters<typeof withAdmin<T>>[2]): Promise<T> {
-  const kafka = createKafka({ brokers: cluster.map(({ host, port }) => `${host}:${port}`), clientId: 'test' }, pino({ level: 'silent' }));
+function ask<T>(question: Parameters<typeof withAdmin<T>>[2], of = cluster): Promise<T> {
+  const kafka = createKafka({ brokers: of.map(({ url }) => url), clientId: 'test' }, pino({ level: 'silent' }));
   return withAdmin(kafka, 'look at the brokers', question);
 }
 
 const states = () => ask((admin) => describeTopics(admin, names));
 /** Every replica has all that its leader has: the next broker may die. */
 const inSync = (): Promise<void> => until('every replica is in sync', async () => (await states().catch(() => undefined))?.every(({ underReplicated }) => underReplicated === 0) ?? false);
-/** How many partitions each broker leads, by its number. */
-const leaders = async (): Promise<Map<number, number>> => {
-  const { topics } = await ask((admin) => admin.fetchTopicMetadata({ topics: Object.values(names.table) }));
+/** How many partitions each broker leads, by its number; `of`: whom to ask. */
+const leaders = async (of = cluster): Promise<Map<number, number>> => {
+  const { topics } = await ask((admin) => admin.fetchTopicMetadata({ topics: Object.values(names.table) }), of);
   const led = new Map<number, number>();
   for (const { leader } of topics.flatMap(({ partitions }) => partitions)) led.set(leader, (led.get(leader) ?? 0) + 1);
   return led;
@@ -84,12 +84,8 @@ it('a broker that hangs until others have taken over, and wakes up, changes noth
   const [leader] = [...(await leaders())].sort(([, a], [, b]) => b - a)[0]!;
   const broker = cluster[leader - 1]!;
   broker.pause();
-  const asked = cluster.filter((one) => one !== broker).map(({ host, port }) => `${host}:${port}`);
-  await until('others lead its partitions', async () => {
-    const kafka = createKafka({ brokers: asked, clientId: 'test' }, pino({ level: 'silent' }));
-    const { topics } = await withAdmin(kafka, 'look at the brokers', (admin) => admin.fetchTopicMetadata({ topics: Object.values(names.table) }));
-    return topics.flatMap(({ partitions }) => partitions).every((partition) => partition.leader !== leader);
-  });
+  const others = cluster.filter((one) => one !== broker);
+  await until('others lead its partitions', async () => !(await leaders(others)).has(leader));
   await writer.reached(writer.counts().transactions + 40);
   broker.resume();
   await inSync();
