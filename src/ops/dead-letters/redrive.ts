@@ -25,6 +25,8 @@ export interface RedrivePorts {
   readonly boundaries: () => Promise<Boundaries>;
   /** The keys that PostgreSQL has under these ids now. */
   readonly places: (table: TableName, ids: readonly string[]) => Promise<ReadonlyMap<string, RowKey>>;
+  /** Returns when all that was visible at the call is published and settled. Throws NOT_DRAINED. */
+  readonly drained: () => Promise<void>;
   /** Those that are still the last of their key in the log. */
   readonly lastOfTheirKeys: (letters: readonly StoredLetter[]) => Promise<ReadonlySet<string>>;
   readonly write: (letters: readonly StoredLetter[]) => Promise<ReadonlyMap<string, WriteOutcome>>;
@@ -97,8 +99,14 @@ class Batch {
   async run(letters: readonly StoredLetter[]): Promise<ReadonlyMap<string, Counted>> {
     const places = await this.#places(letters);
     // behind the places: a row that is gone by then may be so by a TRUNCATE that was recorded since
-    const known = await this.#ports.boundaries();
-    const plans = letters.map((letter) => ({ letter, plan: decide(letter, letter.key ? places.get(placeKey(letter)) : undefined, known, this.#request.force) }));
+    let known = await this.#ports.boundaries();
+    let plans = this.#plan(letters, places, known);
+    // Gone by a DELETE, or by a TRUNCATE that is to be ignored and that the reader has not come to.
+    if (!this.#request.dryRun && plans.some(({ letter, plan }) => letter.value !== null && plan.kind === 'settled' && plan.why === 'gone')) {
+      await this.#ports.drained();
+      known = await this.#ports.boundaries();
+      plans = this.#plan(letters, places, known);
+    }
     for (const { letter, plan } of plans) if (plan.kind === 'settled' || plan.kind === 'left') this.#results.set(letter.id, countOf(plan));
     const of = (kind: Decision['kind']): StoredLetter[] => plans.filter(({ plan }) => plan.kind === kind).map(({ letter }) => letter);
 
@@ -115,6 +123,10 @@ class Batch {
     const ties = await this.#write(written, places, known.prefix);
     await this.#reread([...of('reread'), ...ties]);
     return this.#results;
+  }
+
+  #plan(letters: readonly StoredLetter[], places: ReadonlyMap<string, RowKey>, known: Boundaries): { letter: StoredLetter; plan: Decision }[] {
+    return letters.map((letter) => ({ letter, plan: decide(letter, letter.key ? places.get(placeKey(letter)) : undefined, known, this.#request.force) }));
   }
 
   async #places(letters: readonly StoredLetter[]): Promise<Map<string, RowKey>> {

@@ -13,6 +13,7 @@ import { Interrupted } from '../../pipeline/sink/patience.ts';
 import { DEFAULT_SEARCH_TEXT_BYTES } from '../../pipeline/sink/sink.ts';
 import { ensureTemplates } from '../../pipeline/sink/templates.ts';
 import { pgTarget } from '../../run/connections.ts';
+import { openDrainer, type Drainer } from '../../run/drain.ts';
 import { requireOwnSource } from '../../run/own-source.ts';
 import type { Platform } from '../../run/platform.ts';
 import { decoder, templateSettings } from '../../run/sink.ts';
@@ -27,7 +28,7 @@ import { LetterWriter } from './letter-writer.ts';
 import { redrive, type RedriveReport, type RedriveRequest } from './redrive.ts';
 import { sizeGuard } from './size-guard.ts';
 
-/** A redrive, wired. Throws STOPPED at the signal; what was recorded by then is not done again. */
+/** A redrive, wired. Throws STOPPED at the signal, NOT_DRAINED where only the reader can tell what became of a row; what was recorded by then is not done again. */
 export async function runRedrive(config: Config, platform: Platform, request: RedriveRequest, signal: AbortSignal, log: Logger, onProgress: (report: RedriveReport) => void): Promise<RedriveReport> {
   const { client, kafka, names, state } = platform;
   const boundaries = (): Promise<Boundaries> => knownBoundaries(config, platform);
@@ -42,6 +43,7 @@ export async function runRedrive(config: Config, platform: Platform, request: Re
   const tables = new Map<TableName, OpenTable | undefined>();
   const tooLarge = new Set<string>();
   let resend: Resend | undefined;
+  let drainer: Drainer | undefined;
   try {
     if (!request.dryRun) await ensureTemplates(client, await templatesInUse(client, templateSettings(config)));
     const writer = new LetterWriter({
@@ -54,6 +56,10 @@ export async function runRedrive(config: Config, platform: Platform, request: Re
     });
     return await redrive(request, {
       letters, boundaries, signal, onProgress,
+      drained: async () => {
+        drainer ??= await openDrainer(config, platform, log, signal);
+        await drainer.drain();
+      },
       places: async (table, ids) => {
         if (!tables.has(table)) tables.set(table, await source.open(table));
         const open = tables.get(table);
@@ -74,6 +80,6 @@ export async function runRedrive(config: Config, platform: Platform, request: Re
     if (signal.aborted || error instanceof Interrupted) throw new DifyEsError('STOPPED', 'stopped before every letter was sent again');
     throw error;
   } finally {
-    await Promise.allSettled([letters.close(), db.end(), resend?.close()]);
+    await Promise.allSettled([letters.close(), db.end(), resend?.close(), drainer?.close()]);
   }
 }

@@ -28,6 +28,7 @@ function ports(letters: readonly StoredLetter[], more: Partial<RedrivePorts> = {
     },
     boundaries: async () => KNOWN,
     places: async (_, ids) => new Map(letters.flatMap(({ key }) => (key && ids.includes(key.id) ? [[key.id, key]] : []))),
+    drained: async () => {},
     lastOfTheirKeys: async () => new Set(),
     write: async (some) => {
       asked.largest = Math.max(asked.largest, some.length);
@@ -64,6 +65,21 @@ describe('a redrive', () => {
     const { all, asked } = ports(letters, { boundaries: async () => ({ ...KNOWN, switched }), onProgress: () => void (switched = new Set([TENANT])) });
     expect(await redrive(request, all)).toMatchObject({ applied: 500, switched: 100 });
     expect(asked.written).toHaveLength(500);
+  });
+
+  it('takes no row for deleted before the reader has come to what may be an ignored TRUNCATE', async () => {
+    let read = false;
+    const { all, asked } = ports([letter(1)], {
+      places: async () => new Map(),
+      boundaries: async () => ({ ...KNOWN, truncatedAt: read ? new Map([['workflow_runs', parseLsn('0/600')]]) : new Map() }),
+      drained: async () => void (read = true),
+      lastOfTheirKeys: async (some) => new Set(some.map(({ id }) => id)),
+    });
+    expect(await redrive(request, all)).toMatchObject({ applied: 1, gone: 0 });
+    expect(asked.written).toEqual(['0:1']);
+    const stopped = ports([letter(1)], { places: async () => new Map(), drained: () => Promise.reject(new Error('not drained')) });
+    await expect(redrive(request, stopped.all)).rejects.toThrow('not drained');
+    expect(stopped.asked.tried.size).toBe(0);
   });
 
   it('keeps a letter that fails again, and counts the attempt', async () => {
