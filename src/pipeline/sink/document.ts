@@ -6,6 +6,7 @@ import type { ByteWriter } from './byte-writer.ts';
 import { planOf } from './document-plan.ts';
 import type { DocumentPlan } from './document-plan.ts';
 import { proveJson } from './json-validity.ts';
+import { ProvenTexts } from './proven-texts.ts';
 import { writeScalar } from './scalars.ts';
 import { SearchTextWriter } from './search-text.ts';
 
@@ -27,6 +28,7 @@ export class DocumentWriter {
   private readonly connector: Connector;
   private readonly options: DocumentOptions;
   private readonly plans = new WeakMap<RowShape, DocumentPlan>();
+  private readonly proven = new ProvenTexts();
 
   constructor(connector: Connector, options: DocumentOptions) {
     this.connector = connector;
@@ -51,7 +53,7 @@ export class DocumentWriter {
       writer.raw(column.name);
       if (column.kind === 'json') {
         jsonColumns++;
-        const at = distrustJson ? -1 : spliceJson(writer, cells, column.index);
+        const at = distrustJson ? -1 : spliceJson(writer, cells, column.index, this.proven);
         plan.spliced[column.index] = at;
         if (at < 0) {
           invalidJson++;
@@ -103,11 +105,16 @@ const SEARCH_FIELD = Buffer.from(`,"${SEARCH_TEXT}":"`);
 const INVALID = Buffer.from('{"_invalid_json":');
 
 /** Appends the text itself if it is proven to be JSON and returns where it is; otherwise appends nothing: -1. */
-function spliceJson(writer: ByteWriter, cells: Cells, index: number): number {
+function spliceJson(writer: ByteWriter, cells: Cells, index: number, proven: ProvenTexts): number {
   const start = writer.length;
   writer.reserve(cells.end(index) - cells.start(index) + 1);
   writer.raw(cells.bytes, cells.start(index), cells.end(index));
-  if (proveJson(writer.bytes, writer.words, start, writer.length)) return start;
+  if (proven.has(cells.bytes, cells.start(index), cells.end(index))) return start;
+  if (proveJson(writer.bytes, writer.words, start, writer.length)) {
+    // as written: where its line breaks became blanks, the text of the row is not the one that is kept
+    proven.add(writer.bytes, start, writer.length);
+    return start;
+  }
   writer.length = start;
   return -1;
 }

@@ -58,6 +58,27 @@ describe('JSON columns', () => {
     expect(documentOf(run({ inputs: '{"a":1}', outputs: null, error: 'x' }), { distrustJson: true })).toStrictEqual({ id: ID, inputs: { _invalid_json: '{"a":1}' }, outputs: {}, error: 'x' });
   });
 
+  test('that come again and again are proven by all of their bytes, and not by some', () => {
+    const documents = new DocumentWriter(CONNECTORS.workflow_runs, { searchTextBytes: 0 });
+    const written = (text: string): string => {
+      const writer = new ByteWriter(64);
+      documents.write(writer, run({ graph: text }));
+      return writer.bytes.toString('utf8', 0, writer.length);
+    };
+    const text = JSON.stringify({ nodes: Array.from({ length: 60 }, (_, id) => ({ id, title: `node ${id}` })) });
+    expect(text.length).toBeGreaterThan(1_200);
+    for (let time = 0; time < 4; time++) expect(written(text)).toBe(`{"id":"${ID}","graph":${text}}`);
+    for (let at = 0; at < text.length; at++) {
+      for (const byte of ['"', '}', '\n']) {
+        const other = text.slice(0, at) + byte + text.slice(at + 1);
+        expect(written(other)).toBe(documentText(run({ graph: other })));
+      }
+      if (at % 40 === 0) expect(written(text)).toBe(`{"id":"${ID}","graph":${text}}`);
+    }
+    const lines = text.replaceAll(',', ',\n');
+    for (let time = 0; time < 4; time++) expect(written(lines)).toBe(`{"id":"${ID}","graph":${lines.replaceAll('\n', ' ')}}`);
+  });
+
   test('are counted, and the invalid ones of them', () => {
     const writer = new ByteWriter(64);
     const documents = new DocumentWriter(CONNECTORS.workflow_runs, { searchTextBytes: 0 });
